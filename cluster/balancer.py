@@ -1,0 +1,249 @@
+"""nginx in front of the nodes: its upstreams follow the view, and no client sees it happen.
+
+A node that dies needs nothing of this at once: nginx passes its requests on to the next one. What is done
+here takes it out for good, and lets new ones in. Both need a reload of nginx, and a reload closes idle client
+connections: a client that sends a POST on one at that moment sees a reset. So a reload is announced first.
+The file `closing-<generation>` makes nginx answer `Connection: close`; after `announce_ms` every connection
+in use has been given up by its client. Then nginx is reloaded, and its new workers look for the next file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from cluster.errors import ClusterError
+from cluster.view import View
+
+log = logging.getLogger(__name__)
+
+CONF = Path(__file__).resolve().parent.parent / "nginx.conf"
+MAX_MEMBERS = 1024
+KEEPALIVE = 64  # idle connections to nodes, for each nginx worker
+KEPT_GENERATIONS = 16  # longer than old workers live (worker_shutdown_timeout)
+TEST_TIMEOUT_S = 10.0
+
+_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63}){0,8}")
+
+
+class Views(Protocol):
+    """Where the view comes from: cluster.registry.Registry, or a test's."""
+
+    async def view(self) -> View:
+        """The members whose lease holds now. Raises ClusterError when nobody can say."""
+        ...
+
+
+def address(url: str) -> str | None:
+    """`host:port` of a member's url, or None when it is anything but http://host:port.
+
+    The registry is data: whoever can write to Redis must not be able to write nginx configuration.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    if port is None or not 1 <= port <= 65535 or url.rstrip("/").lower() != f"http://{shown}:{port}":
+        return None
+    if ":" in host:
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            return None
+        return f"{shown}:{port}"
+    return f"{host}:{port}" if _NAME.fullmatch(host) else None
+
+
+def addresses(view: View) -> tuple[str, ...]:
+    """Where the ready members listen: valid ones only, each once, sorted, at most MAX_MEMBERS."""
+    found = {where for member in view.ready if (where := address(member.url)) is not None}
+    return tuple(sorted(found)[:MAX_MEMBERS])
+
+
+def upstreams(view: View) -> str:
+    """The text of upstreams.conf for this view. Without a ready member nginx answers 503 itself."""
+    return _upstreams(addresses(view))
+
+
+def _upstreams(servers: Iterable[str]) -> str:
+    lines = [f"    server {server} max_fails=0;" for server in servers]
+    lines = lines or ["    server 127.0.0.1:1 down;  # no member is ready"]
+    return "\n".join(
+        ["upstream tally {", "    zone tally 256k;", *lines, f"    keepalive {KEEPALIVE};", "}", ""]
+    )
+
+
+NOBODY = _upstreams(())
+
+
+class Balancer:
+    """One nginx with its own folder. Whoever calls `command` starts and ends it; here it is configured."""
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        nginx: Path,
+        *,
+        host: str = "",
+        announce_ms: int = 1000,
+        min_reload_ms: int = 1000,
+        conf: Path = CONF,
+    ) -> None:
+        """`host` empty listens on every IPv4 address; `announce_ms` 0 reloads without announcing it."""
+        self.directory = directory.resolve()
+        self.port = port
+        self._nginx = nginx
+        self._listen = f"{host}:{port}" if host else str(port)
+        self._announce_s = announce_ms / 1000
+        self._min_reload_s = min_reload_ms / 1000
+        self._conf = conf
+        self._generation = 0
+        self._written = NOBODY  # what upstreams.conf says
+        self._serving = False  # whether nginx had members before the last change
+        self._untold = False  # written while nginx had no pid
+        self._reloaded_at = float("-inf")
+        self._complained: str | None = None
+
+    def prepare(self) -> None:
+        """Make the folder: nginx.conf and what it includes, with no member yet. Raises OSError."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for stale in (*self.directory.glob("closing-*"), self.directory / "nginx.pid"):
+            stale.unlink(missing_ok=True)  # an old pid may be another program's by now
+        shutil.copyfile(self._conf, self.directory / "nginx.conf")
+        self._write("listen.conf", f"listen {self._listen} backlog=4096;\n")
+        self._write("upstreams.conf", NOBODY)
+        self._written, self._serving, self._untold = NOBODY, False, False
+        self._begin_generation()
+
+    def command(self) -> list[str]:
+        """How to start this nginx in the foreground. Root's workers stay root: they must enter the folder."""
+        return self._base("daemon off;")
+
+    @property
+    def pid(self) -> int | None:
+        """The running nginx master, by its pid file; None when there is none."""
+        try:
+            pid = int((self.directory / "nginx.pid").read_text())
+            os.kill(pid, 0)
+        except (OSError, ValueError):
+            return None
+        return pid
+
+    async def follow(self, registry: Views, interval_ms: int = 250) -> None:
+        """Keep nginx's upstreams equal to the ready members, for ever (until cancelled).
+
+        A registry that cannot be asked changes nothing: the last upstreams stay, for nodes may well still
+        be serving. Whatever fails is tried again at the next look.
+        """
+        while True:
+            try:
+                await self._look(registry)
+            except (ClusterError, OSError, TimeoutError) as error:
+                self._complain(f"upstreams stay as they are: {error}")
+            else:
+                self._complained = None
+            await asyncio.sleep(interval_ms / 1000)
+
+    async def _look(self, registry: Views) -> None:
+        """One look at the view; writes and reloads when it says something else than nginx was told."""
+        text = upstreams(await registry.view())
+        pid = self.pid
+        if text == self._written and not (self._untold and pid is not None):
+            return
+        await asyncio.sleep(self._pause_s())
+        await self._rewrite(text)
+        if pid is None:
+            self._untold = True  # nginx may be reading its files this moment: tell it as soon as it has a pid
+        else:
+            await self._reload(pid)
+
+    def _pause_s(self) -> float:
+        """Seconds until the next reload may be: a member that comes and goes must not pile up old workers."""
+        return max(0.0, self._reloaded_at + self._min_reload_s - time.monotonic())
+
+    async def _rewrite(self, text: str) -> None:
+        """New upstreams on disk, checked by nginx. What it refuses is undone: it goes on with what it has."""
+        before, self._reloaded_at = self._written, time.monotonic()
+        self._write("upstreams.conf", text)
+        refusal = await self._refusal()
+        if refusal is not None:
+            self._write("upstreams.conf", before)
+            raise ClusterError(f"nginx refuses the new upstreams: {refusal}. Files: {self.directory}")
+        self._serving, self._written = before != NOBODY, text
+        log.info("upstreams: %s", ", ".join(re.findall(r"server (\S+) max_fails", text)) or "nobody")
+
+    async def _reload(self, pid: int) -> None:
+        """Announce, wait, tell nginx. With nobody behind nginx there is nothing to announce."""
+        if self._serving and self._announce_s > 0:
+            self._closing(self._generation).touch()
+            await asyncio.sleep(self._announce_s)
+        self._begin_generation()
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile: its successor reads the files
+            os.kill(pid, signal.SIGHUP)
+        self._untold, self._reloaded_at = False, time.monotonic()
+
+    async def _refusal(self) -> str | None:
+        """What `nginx -t` has against the folder, or None. Raises OSError, TimeoutError."""
+        process = await asyncio.create_subprocess_exec(
+            *self._base(""), "-t", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), TEST_TIMEOUT_S)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        if process.returncode == 0:
+            return None
+        lines = said.decode("utf-8", "replace").strip().splitlines()
+        return next((line for line in lines if "[emerg]" in line), lines[-1] if lines else "no reason given")
+
+    def _base(self, directives: str) -> list[str]:
+        root = "user root; " if os.geteuid() == 0 else ""
+        given = (root + directives).strip()
+        folder = str(self.directory)
+        more = ["-g", given] if given else []
+        return [str(self._nginx), "-p", folder, "-c", f"{folder}/nginx.conf", *more]
+
+    def _begin_generation(self) -> None:
+        """Name the closing file of the workers to come. Old workers keep theirs, a few reloads back."""
+        self._generation += 1
+        self._write("closing.conf", f'"" "{_quoted(self._closing(self._generation))}";\n')
+        self._closing(self._generation - KEPT_GENERATIONS).unlink(missing_ok=True)
+
+    def _closing(self, generation: int) -> Path:
+        return self.directory / f"closing-{generation}"
+
+    def _write(self, name: str, text: str) -> None:
+        """Whole or not at all: nginx may read at any moment."""
+        temporary = self.directory / f".{name}.new"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.directory / name)
+
+    def _complain(self, what: str) -> None:
+        """Once per trouble, not four times a second."""
+        if what != self._complained:
+            log.warning("%s", what)
+        self._complained = what
+
+
+def _quoted(path: Path) -> str:
+    """A path inside double quotes of nginx.conf. Raises ClusterError for one that nginx would interpret."""
+    text = str(path)
+    if "$" in text or "\n" in text:
+        raise ClusterError(f"nginx cannot use the folder {text!r}: choose one without '$' and line breaks")
+    return text.replace("\\", "\\\\").replace('"', '\\"')
