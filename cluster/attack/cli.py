@@ -1,0 +1,172 @@
+"""`tally attack`: open-loop load through the public port, and an audit of every increment at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from cluster.attack import load, readback
+from cluster.attack.audit import Outcome, audit
+from cluster.attack.plan import Plan
+from cluster.attack.report import Report, progress
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to send, and where the rows settle (None: do not look)."""
+
+    url: str
+    postgres_dsn: str | None
+
+
+def find_target(url: str | None, data: Path) -> Target:
+    """From DIR/cluster.json, which `up` writes; a given url comes first. Raises click.UsageError."""
+    known: dict[str, str] = {}
+    file = data / "cluster.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if url is None:
+            hint = f"no cluster in {data}: start one with `python3 -m cluster up`, or give --url"
+            raise click.UsageError(hint) from None
+    except ValueError as error:
+        raise click.UsageError(f"{file} is not JSON ({error}): give --url") from error
+    public = url or known.get("public_url")
+    if not public:
+        raise click.UsageError(f"{file} names no public_url: give --url")
+    same = url is None or url.rstrip("/") == str(known.get("public_url", "")).rstrip("/")
+    return Target(public, known.get("postgres_dsn") if same else None)
+
+
+async def run_attack(
+    plan: Plan, target: Target, connections: int, settle_s: float, say: Callable[[str], None]
+) -> Report:
+    """The load, then the audit. Raises ReadbackError when the values cannot be read back."""
+    tally = load.Tally()
+    began = time.monotonic()
+    await load.run(
+        plan,
+        target.url,
+        connections=connections,
+        tally=tally,
+        every_second=lambda elapsed_s: say(progress(elapsed_s, tally)),
+    )
+    seconds = time.monotonic() - began
+    say(f"sent; reading back {len(tally.history.keys)} keys")
+    keys = list(tally.history.keys)
+    values = await readback.counted(target.url, keys)
+    rows = None
+    if target.postgres_dsn is not None:
+        say(f"waiting for Postgres to say the same (up to {settle_s:g} s)")
+        rows = await readback.settled(target.postgres_dsn, values, keys, settle_s)
+        if rows != values and tally.outcomes[Outcome.UNKNOWN]:
+            values = await readback.counted(target.url, keys)  # one of unknown outcome may have come in late
+    unsettled = 0 if rows is None else sum(rows.get(key) != values.get(key) for key in keys)
+    public = audit(tally.history, values)
+    return Report(plan.run, seconds, tally, public, None if rows is None else audit(tally.history, rows), unsettled)
+
+
+def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
+    """On uvloop where there is one, so that the load costs the cluster beside it less."""
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return main(runner)
+
+
+@click.command()
+@click.option("--url", help="The public port. [default: public_url of DIR/cluster.json]")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100,
+    show_default=True,
+    help="Requests per second, sent at their times whatever the answers do.",
+)
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True, help="Seconds.")
+@click.option(
+    "--keys",
+    type=click.IntRange(0, 100_000),
+    default=1,
+    show_default=True,
+    help="Counter keys that take increments of 1; 0 for digit keys only.",
+)
+@click.option(
+    "--digits",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of requests on keys whose value names each increment (powers of 8).",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 20_000),
+    default=1000,
+    show_default=True,
+    help="At most so many requests in flight.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=".tally",
+    show_default=True,
+    help="Folder of the cluster.",
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    help="Seconds Postgres may take until it says the same.",
+)
+@click.option("--seed", type=int, help="Repeats the order of keys and values. [default: random]")
+@click.option("--allow-failed", is_flag=True, help="Failed requests alone do not make the exit code 1.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_context
+def attack(
+    ctx: click.Context,
+    url: str | None,
+    rate: float,
+    duration: float,
+    keys: int,
+    digits: float,
+    connections: int,
+    data: Path,
+    settle: float,
+    seed: int | None,
+    allow_failed: bool,
+    as_json: bool,
+) -> None:
+    """Load the public port at a fixed rate, then audit every increment.
+
+    Each request has an idempotency key and is sent once. The exit code is 1 when the audit finds a lost or
+    doubled increment, or when a request failed (unless --allow-failed); 2 when it could not be carried out.
+    """
+    target = find_target(url, data)
+    seed = secrets.randbits(32) if seed is None else seed
+    try:
+        plan = Plan(rate, duration, keys, digits, secrets.token_hex(4), seed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        report = _run(
+            lambda runner: runner.run(
+                run_attack(plan, target, connections, settle, lambda line: click.echo(line, err=True))
+            )
+        )
+    except readback.ReadbackError as error:
+        click.echo(f"attack: no audit: {error}", err=True)
+        ctx.exit(2)
+    click.echo(json.dumps({**report.as_json(), "seed": seed}) if as_json else report.as_text())
+    ctx.exit(0 if report.audit_passed and (allow_failed or report.tally.failed == 0) else 1)
