@@ -81,9 +81,7 @@ def upstreams(view: View) -> str:
 def _upstreams(servers: Iterable[str]) -> str:
     lines = [f"    server {server} max_fails=0;" for server in servers]
     lines = lines or ["    server 127.0.0.1:1 down;  # no member is ready"]
-    return "\n".join(
-        ["upstream tally {", "    zone tally 256k;", *lines, f"    keepalive {KEEPALIVE};", "}", ""]
-    )
+    return "\n".join(["upstream tally {", "    zone tally 256k;", *lines, f"    keepalive {KEEPALIVE};", "}", ""])
 
 
 NOBODY = _upstreams(())

@@ -1,0 +1,90 @@
+"""HTTP answers, as values: the one table from error to answer, and the bodies that the wire contract fixes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from node.call import Outcome
+from node.errors import (
+    BadRequest,
+    CounterFull,
+    MethodNotAllowed,
+    Misconfigured,
+    Mismatch,
+    NotFound,
+    PayloadTooLarge,
+    TallyError,
+    TooManyRequests,
+    Unavailable,
+)
+from node.metrics import Count
+
+RETRY_AFTER_S = 1
+STATUS: dict[type[TallyError], int] = {
+    BadRequest: 400,
+    NotFound: 404,
+    MethodNotAllowed: 405,
+    PayloadTooLarge: 413,
+    Mismatch: 422,
+    CounterFull: 422,
+    TooManyRequests: 429,
+    Unavailable: 503,
+    Misconfigured: 503,
+    TallyError: 500,
+}
+COUNT: dict[int, Count] = {  # status -> metric
+    204: "api.create_key",
+    400: "api.bad_request",
+    404: "api.key_not_found",
+    422: "api.mismatch",
+    429: "api.rate_limited",
+    503: "api.unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the client. `headers` beside Content-Type and Content-Length."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+NO_CONTENT = Answer(204)
+REPLAYED = Answer(204, headers=(("Idempotent-Replayed", "true"),))
+
+
+def status_of(error: TallyError) -> int:
+    """By the nearest class in the table."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def of_error(error: TallyError, retry_after_s: int = RETRY_AFTER_S) -> Answer:
+    status = status_of(error)
+    detail: dict[str, object] = {"message": str(error)}
+    headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
+    if status == 503:
+        detail["counted"] = error.counted if isinstance(error, Unavailable) else False
+    if status in (429, 503):
+        headers += (("Retry-After", str(retry_after_s)),)
+    return Answer(status, msgspec.json.encode({"error": detail}), headers)
+
+
+def of_outcome(outcome: Outcome, short_lived: bool) -> Answer:
+    """A proxy's own retry is none of its client's business: only a key of the client's is said to be replayed."""
+    match outcome:
+        case Outcome.COUNTED:
+            return NO_CONTENT
+        case Outcome.REPLAYED:
+            return NO_CONTENT if short_lived else REPLAYED
+        case Outcome.MISMATCH:
+            return of_error(Mismatch())
+        case Outcome.FULL:
+            return of_error(CounterFull())
+
+
+def of_value(key: str, value: int) -> Answer:
+    return Answer(200, msgspec.json.encode({key: value}))

@@ -1,0 +1,247 @@
+"""One node: the only place that constructs, and its life from start to drain.
+
+start   listen, open the stores, write, join the registry, serve
+drain   be "draining" in the registry (others take the partitions, nginx drops this node), serve on for a moment, stop
+        accepting, answer what was taken, settle when nobody else will, leave
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from contextlib import AsyncExitStack
+from time import monotonic
+
+from cluster import registry as cluster_registry
+from cluster.agent import Agent
+from cluster.view import Change, Member
+from node.call import Windows
+from node.config import Config
+from node.door import Door
+from node.errors import Unavailable
+from node.health import Health
+from node.limiter import Limiter, Rate
+from node.log import RedisLog
+from node.meter import StatsdMeter
+from node.reader import Reader
+from node.routes import increment, ops
+from node.routes.http import application
+from node.serve import Server, listen, server
+from node.settler import Settler
+from node.store import PostgresStore
+from node.writer import Writer
+
+log = logging.getLogger(__name__)
+
+LANE = 0
+READY_POLL_S = 0.02
+STORE_RETRY_S = 0.5
+
+
+async def run(config: Config) -> None:
+    """A node's whole life. Returns after a drain; raises when a part of it that must not end has ended."""
+    async with AsyncExitStack() as stack:
+        node = await Node.open(config, stack)
+        await node.live()
+
+
+class Node:
+    """The parts of one node, and the order in which they start and stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: PostgresStore,
+        redis_log: RedisLog,
+        registry: cluster_registry.Registry,
+        sockets: Sockets,
+    ) -> None:
+        self._config, self._sockets = config, sockets
+        self._drain = asyncio.Event()
+        member = Member(
+            id=f"{config.node}-{secrets.token_hex(3)}",
+            name=config.node,
+            url=sockets.url(config),
+            ops_url=sockets.ops_url(config),
+            pid=os.getpid(),
+        )
+        windows = Windows(config.idempotency_window_s, config.request_id_window_s)
+        deadline_s = config.deadline_ms / 1000
+        self.meter = StatsdMeter(config.statsd, config.statsd_prefix)
+        self.agent = Agent(registry, member, config.partitions, self._changed, monotonic)
+        self.writer = Writer(
+            redis_log,
+            store,
+            LANE,
+            member.id,
+            config.partitions,
+            windows,
+            monotonic,
+            deadline_s,
+            config.inbox_max,
+        )
+        self.reader = Reader(redis_log, store, deadline_s)
+        self.settler = Settler(redis_log, store, self.meter, lambda: self.agent.owned, config.flush_interval_ms / 1000)
+        self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set)
+        self._servers = self._build_servers()
+
+    @classmethod
+    async def open(cls, config: Config, stack: AsyncExitStack) -> Node:
+        """Listens first, so that a taken port is known before anything is touched."""
+        sockets = stack.enter_context(Sockets(config))
+        store = await _open_store(config)
+        stack.push_async_callback(store.close)
+        redis_log = RedisLog(config.redis_url, LANE, config.partitions)
+        stack.push_async_callback(redis_log.close)
+        registry = cluster_registry.connect(config.redis_url, config.lease_ms)
+        stack.push_async_callback(registry.close)
+        return cls(config, store, redis_log, registry, sockets)
+
+    async def live(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.drain)
+        async with asyncio.TaskGroup() as vital:  # when one of these ends with an error, so does the node
+            loops = [
+                vital.create_task(self.writer.run()),
+                vital.create_task(self.reader.run()),
+                vital.create_task(self.settler.run()),
+                vital.create_task(self.meter.run()),
+            ]
+            servers = [vital.create_task(each.run()) for each in self._servers]
+            while self.writer.trouble is not None and not self._drain.is_set():
+                await asyncio.sleep(READY_POLL_S)
+            self.agent.member = self.agent.member.becoming("ready")
+            loops.append(vital.create_task(self.agent.run()))
+            log.info("%s serves %s, operations on %s", *_names(self.agent.member))
+            await self._drain.wait()
+            await self._leave(servers)
+            for task in loops:
+                task.cancel()
+
+    def drain(self) -> None:
+        """Asked once: leave in good order. Asked twice: end now."""
+        if self._drain.is_set():
+            os._exit(1)
+        self._drain.set()
+
+    async def _leave(self, servers: list[asyncio.Task[None]]) -> None:
+        log.info("draining")
+        try:
+            async with asyncio.timeout(self._config.drain_deadline_ms / 1000):
+                await self.agent.become("draining")
+                await asyncio.sleep(self._config.drain_notice_ms / 1000)
+                for each in self._servers:
+                    each.stop()
+                await self.writer.drain()
+                await asyncio.gather(*servers)
+                await self._settle_if_last()
+        except TimeoutError:
+            log.error("gave up draining after %d ms", self._config.drain_deadline_ms)
+        await self.agent.leave()
+        self.meter.flush()
+        log.info("left")
+
+    async def _settle_if_last(self) -> None:
+        """When nobody is ready to own the partitions, what they hold is settled here. Each leaver of a cluster that
+        ends does so after its own last answer, so the last one's settle covers every acknowledged increment."""
+        await self.agent.beat()
+        if self.agent.view.ready:
+            return
+        try:
+            await self.settler.settle(range(self._config.partitions))
+        except Unavailable as error:
+            log.warning("not everything is settled (%s); it is kept in Redis for the next start", error)
+
+    def _changed(self, change: Change) -> None:
+        log.info("gained %d partitions, lost %d", len(change.gained), len(change.lost))
+        if change.gained:
+            self.settler.wake()
+
+    def _build_servers(self) -> list[Server]:
+        config = self._config
+        door = Door(Limiter(Rate.parse(config.rate_limit)), self.meter, config.trusted_proxies)
+        public = application("tally")
+        public.register_blueprint(increment.blueprint(door, self.writer, self.reader))
+        public.register_blueprint(ops.health_blueprint(self.health))
+        operations = application("tally-operations")
+        operations.register_blueprint(ops.health_blueprint(self.health))
+        operations.register_blueprint(ops.ops_blueprint(self._describe, self.drain))
+        return [
+            server(config.server, public, self._sockets.public),
+            server("hypercorn", operations, [self._sockets.operations]),
+        ]
+
+    def _describe(self) -> dict[str, object]:
+        view, member = self.agent.view, self.agent.member
+        ring = view.ring(self._config.partitions)
+        members = [
+            {
+                "id": m.id,
+                "name": m.name,
+                "url": m.url,
+                "ops_url": m.ops_url,
+                "pid": m.pid,
+                "state": m.state,
+                "partitions": len(ring.owned_by(m.id)),
+            }
+            for m in view.members
+        ]
+        status, why = self.health.status()
+        return {
+            "epoch": view.epoch,
+            "node": {"id": member.id, "name": member.name, "status": status, "why": why},
+            "members": members,
+            "partitions": {"count": self._config.partitions, "owned": sorted(self.agent.owned)},
+            "settling": {"trouble": self.settler.trouble, "went_back": sorted(self.settler.went_back)},
+        }
+
+
+class Sockets:
+    """A node's listening sockets, open from the first moment and closed at the last."""
+
+    def __init__(self, config: Config) -> None:
+        self.public = [listen(config.host, config.port)]
+        self.operations = listen(config.ops_host, config.ops_port)
+        if config.shared_port:
+            self.public.append(listen(config.host, config.shared_port, shared=True))
+
+    def __enter__(self) -> Sockets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for listener in (*self.public, self.operations):
+            listener.close()
+
+    def url(self, config: Config) -> str:
+        return _url(self.public[0], config.advertise_host)
+
+    def ops_url(self, config: Config) -> str:
+        return _url(self.operations, config.advertise_host)
+
+
+def _url(listener: socket.socket, advertise_host: str) -> str:
+    host, port = listener.getsockname()[:2]
+    host = advertise_host or (socket.gethostbyname(socket.gethostname()) if host in ("0.0.0.0", "::") else host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _open_store(config: Config) -> PostgresStore:
+    """Waits for Postgres, as long as it takes: in a cluster that starts, it may be the last to come up."""
+    warned = False
+    while True:
+        try:
+            return await PostgresStore.open(config.postgres_dsn, config.partitions)
+        except Unavailable as error:
+            if not warned:
+                log.warning("waiting for Postgres: %s", error)
+            warned = True
+            await asyncio.sleep(STORE_RETRY_S)
+
+
+def _names(member: Member) -> tuple[str, str, str]:
+    return member.id, member.url, member.ops_url

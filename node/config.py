@@ -1,0 +1,98 @@
+"""A node's settings: TALLY_* variables over a TOML file over the defaults. Read once, at the start; every bad one is
+named.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from node.limiter import Rate
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Config(BaseSettings):
+    """One node. Times carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="TALLY_", frozen=True, extra="ignore", arbitrary_types_allowed=True)
+
+    node: str = Field("node", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the operator's name for this node")
+    host: str = Field("127.0.0.1", description="the public listener's address")
+    port: Port = Field(3333, description="the public listener's port; 0 = any free one")
+    shared_port: Port = Field(
+        0, description="a port all nodes of this machine listen on together (SO_REUSEPORT); 0 = none"
+    )
+    ops_host: str = Field("127.0.0.1", description="the operations listener's address; keep it private")
+    ops_port: Port = Field(9333, description="the operations listener's port; 0 = any free one")
+    advertise_host: str = Field("", description="the address others reach this node by; empty = the listener's")
+    server: Literal["uvicorn", "hypercorn"] = Field("uvicorn", description="what serves the public listener")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="registry, ids and open batches")
+    postgres_dsn: str = Field("postgresql://127.0.0.1:5432/tally", description="the store of record")
+    partitions: int = Field(64, ge=1, le=4096, description="fixed when the cluster is founded")
+    flush_interval_ms: int = Field(5000, ge=10, le=3_600_000, description="between two settlings of a partition")
+    lease_ms: int = Field(3000, ge=300, le=60_000, description="a member that has not beaten for so long is out")
+
+    deadline_ms: int = Field(
+        5000, ge=100, le=60_000, description="a request is answered within it, with 503 at the latest"
+    )
+    inbox_max: int = Field(10_000, ge=1, description="increments that may wait in the node; more are answered 503")
+    idempotency_window_s: int = Field(86_400, ge=60, description="idempotency keys are remembered at least so long")
+    request_id_window_s: int = Field(60, ge=10, description="a trusted proxy's request ids likewise")
+    rate_limit: str = Field("1000/5s", description="requests per client address and path; 0 = no limit")
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="networks whose X-Real-IP and X-Request-ID are believed"
+    )
+
+    drain_notice_ms: int = Field(
+        1500, ge=0, le=60_000, description="a leaving node serves on so long, for its proxies to notice"
+    )
+    drain_deadline_ms: int = Field(20_000, ge=100, description="then what is not finished is given up")
+    statsd: str = Field("127.0.0.1:8125", description="host:port; empty = off")
+    statsd_prefix: str = Field("tally", description="before every metric's name")
+    log_format: Literal["text", "json"] = Field("text", description="of the log on stderr")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _a_rate(cls, value: str) -> str:
+        Rate.parse(value)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=cls.model_config.get("toml_file"))
+        return init_settings, env_settings, toml
+
+
+def load(toml_file: str | None = None) -> Config:
+    """The settings of this process. Errors: pydantic.ValidationError, which names every bad one."""
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(**{**Config.model_config, "toml_file": toml_file})
+
+    return FromFile() if toml_file else Config()

@@ -1,0 +1,75 @@
+"""What every entrance does around a request: who is asking, may they, and how what came of it is answered and
+metered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from node import answers
+from node.answers import Answer
+from node.call import Outcome
+from node.errors import TallyError, TooManyRequests
+from node.increment import Increment
+from node.limiter import Limiter
+from node.ports import Meter
+
+PEERS_MAX = 1024  # whose trust is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is asking. Only a trusted proxy's word is taken for who that is, and for a request's id."""
+
+    address: str
+    by_proxy: bool
+
+
+class Door:
+    """One for all listeners of a node."""
+
+    def __init__(self, limiter: Limiter, meter: Meter, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
+        self._limiter, self._meter, self._trusted = limiter, meter, tuple(trusted)
+        self._peers: dict[str, bool] = {}
+
+    def admit(self, peer: str, real_ip: str | None, path: str) -> Client:
+        """Errors: TooManyRequests."""
+        trusted = self._trusts(peer)
+        client = Client(real_ip if trusted and real_ip else peer, trusted)
+        if not self._limiter.admit(client.address, path):
+            raise TooManyRequests
+        return client
+
+    def counted(self, outcome: Outcome, increment: Increment) -> Answer:
+        answer = answers.of_outcome(outcome, increment.short_lived)
+        if outcome is Outcome.COUNTED:
+            self._meter.count("kv.dist.increment")
+        elif outcome is Outcome.REPLAYED:
+            self._meter.count("api.replayed")
+        self._meter.count(answers.COUNT[answer.status])
+        return answer
+
+    def failed(self, error: TallyError) -> Answer:
+        retry_after_s = self._limiter.retry_after_s if isinstance(error, TooManyRequests) else answers.RETRY_AFTER_S
+        answer = answers.of_error(error, retry_after_s)
+        if answer.status in answers.COUNT:
+            self._meter.count(answers.COUNT[answer.status])
+        return answer
+
+    def _trusts(self, peer: str) -> bool:
+        known = self._peers.get(peer)
+        if known is None:
+            if len(self._peers) >= PEERS_MAX:
+                self._peers.clear()
+            known = self._peers[peer] = _within(peer, self._trusted)
+        return known
+
+
+def _within(peer: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    try:
+        address = ip_address(peer)
+    except ValueError:  # a Unix socket has no address
+        return False
+    return any(address in network for network in networks)

@@ -1,0 +1,91 @@
+"""What can go wrong, by blame. The docstring is the message; `answers.py` has the one table from error to HTTP
+answer.
+"""
+
+from __future__ import annotations
+
+
+class TallyError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or (self.__doc__ or "").strip())
+
+
+# --- the caller's: repeating the same request will not help -------------------------------------------------------
+
+
+class BadRequest(TallyError):
+    """Bad Request."""
+
+
+class NotFound(TallyError):
+    """Not Found."""
+
+
+class MethodNotAllowed(TallyError):
+    """Method Not Allowed."""
+
+
+class PayloadTooLarge(TallyError):
+    """Payload Too Large."""
+
+
+class TooManyRequests(TallyError):
+    """Too Many Requests"""  # without a full stop: the wire contract fixes the bytes
+
+
+class Mismatch(TallyError):
+    """This idempotency key was used with another value; nothing was counted. Use a new key for a new increment."""
+
+
+class CounterFull(TallyError):
+    """This counter is close to the largest value it can hold; nothing was counted. Count on under a new key."""
+
+
+# --- ours or our stores': the same request may succeed later ------------------------------------------------------
+
+
+class Unavailable(TallyError):
+    """Tally cannot answer now; try again."""
+
+    counted: bool | str = False  # "unknown" when the increment may have been counted
+
+
+class Overloaded(Unavailable):
+    """Too many increments are waiting; nothing was counted. Try again later."""
+
+
+class Draining(Unavailable):
+    """This node is leaving; nothing was counted. Try again."""
+
+
+class LogUnavailable(Unavailable):
+    """Redis cannot be reached; try again."""
+
+
+class LogRefused(LogUnavailable):
+    """Redis answered, and refused the call before it changed anything."""
+
+
+class LogGap(LogRefused):
+    """A call came before the one it follows, which Redis refused."""
+
+
+class LogUnrepaired(LogRefused):
+    """Redis does not know this node, or has lost a partition's number: resume before anything else."""
+
+
+class StoreUnavailable(Unavailable):
+    """Postgres cannot be reached; try again."""
+
+
+# --- the deployment's: an operator has to act ---------------------------------------------------------------------
+
+
+class Misconfigured(TallyError):
+    """The stores are not set up as the promises need it."""
+
+
+class StoreWentBack(Misconfigured):
+    """Postgres has settled less than Redis had sealed: it was restored from a backup or is the wrong database."""

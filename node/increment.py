@@ -1,0 +1,204 @@
+"""One increment: what is accepted, and nothing else. Pure; both entrances call it.
+
+The limits here are the schema's: nothing gets past this module that Postgres or a batch could not take.
+The common body is recognised by one regular expression; every other goes through a strict JSON reader. (json.loads of
+bytes would take UTF-16, and of text NaN, duplicate members and lone surrogates; int() takes `1_000` and Arabic digits.)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from node.errors import BadRequest
+
+VALUE_MAX = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+KEY_BYTES_MAX = 512  # of UTF-8; a Postgres btree row holds 2704
+ID_CHARS_MAX = 255
+BODY_BYTES_MAX = 16 * 1024
+DEPTH_MAX = 64
+FORM_FIELDS_MAX = 64
+DEFAULT_NAMESPACE = "default"
+
+_PLAIN_BODY = re.compile(
+    rb'[ \t\r\n]*\{[ \t\r\n]*"key"[ \t\r\n]*:[ \t\r\n]*"([^"\\\x00-\x1f]+)"[ \t\r\n]*,'
+    rb'[ \t\r\n]*"value"[ \t\r\n]*:[ \t\r\n]*(0|[1-9][0-9]{0,15})[ \t\r\n]*\}[ \t\r\n]*'
+)
+_FORM_VALUE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)"?', re.IGNORECASE)
+_HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """Add `value` to `counter`; at most once when it carries an idempotency key."""
+
+    counter: str  # "<namespace>:<key>", the full name: what a partition is computed from and a batch holds
+    value: int  # 0 <= value <= VALUE_MAX
+    idempotency_key: str | None = None
+    short_lived: bool = False  # the key is a proxy's request id: it guards that proxy's own retries only
+
+
+def counter_name(namespace: str, key: str) -> str:
+    """A namespace has no colon, so the name splits at its first one."""
+    return f"{namespace}:{key}"
+
+
+def split_counter(counter: str) -> tuple[str, str]:
+    """-> (namespace, key)"""
+    namespace, _, key = counter.partition(":")
+    return namespace, key
+
+
+def parse_increment(
+    content_type: str | None, body: bytes, idempotency_key: str | None, request_id: str | None
+) -> Increment:
+    """What a POST asks for. `idempotency_key` is the header's raw value; `request_id` a trusted proxy's, or None.
+
+    Errors: BadRequest.
+    """
+    plain = _PLAIN_BODY.fullmatch(body) if content_type == "application/json" else None
+    if plain is not None:
+        fields: dict[str, Any] = {"key": _text(plain[1]), "value": int(plain[2])}
+    else:
+        fields = _fields(content_type, body)
+    counter = counter_name(DEFAULT_NAMESPACE, valid_key(fields.get("key")))
+    value = valid_value(fields.get("value"))
+    key = _one_id(parse_idempotency_header(idempotency_key), fields.get("idempotency_key"))
+    if key is None and request_id:
+        return Increment(counter, value, request_id[:ID_CHARS_MAX], short_lived=True)
+    return Increment(counter, value, key)
+
+
+def valid_key(key: Any) -> str:
+    """A non-empty text of at most KEY_BYTES_MAX bytes without NUL or lone surrogates."""
+    if type(key) is not str or not key or "\0" in key:
+        raise BadRequest
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:  # a lone surrogate
+        raise BadRequest from None
+    if size > KEY_BYTES_MAX:
+        raise BadRequest
+    return key
+
+
+def valid_value(value: Any) -> int:
+    """An integer, 0 <= value <= VALUE_MAX; never a bool, which Python takes for one."""
+    if type(value) is not int or not 0 <= value <= VALUE_MAX:
+        raise BadRequest
+    return value
+
+
+def key_of_path(raw: bytes) -> str:
+    """The key in a request's raw path, still percent-encoded: decoded once, strictly.
+
+    Decoded by a server instead, %FF and %FE would become the same replacement character and so the same counter.
+    """
+    text = raw.decode("latin-1")
+    if text.count("%") != len(_ESCAPE.findall(text)):
+        raise BadRequest
+    return valid_key(_text(unquote_to_bytes(raw)))
+
+
+def parse_idempotency_header(raw: str | None) -> str | None:
+    """Quoted (a structured-field string, as the IETF draft has it) or bare; both forms of one key are the same key."""
+    if raw is None:
+        return None
+    raw = raw.strip(" \t")
+    if raw.startswith('"'):
+        quoted = _QUOTED.fullmatch(raw)
+        if quoted is None:
+            raise BadRequest
+        raw = re.sub(r"\\(.)", r"\1", quoted[1])
+    if not _HEADER_TEXT.fullmatch(raw) or len(raw) > ID_CHARS_MAX:
+        raise BadRequest
+    return raw
+
+
+def _one_id(header: str | None, field: Any) -> str | None:
+    if field is None:
+        return header
+    if type(field) is not str or not 1 <= len(field) <= ID_CHARS_MAX or "\0" in field:
+        raise BadRequest
+    try:
+        field.encode()
+    except UnicodeEncodeError:
+        raise BadRequest from None
+    if header is not None and header != field:
+        raise BadRequest
+    return field
+
+
+def _fields(content_type: str | None, body: bytes) -> dict[str, Any]:
+    kind, _, parameters = (content_type or "").partition(";")
+    charset = _CHARSET.search(";" + parameters)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
+        raise BadRequest
+    match kind.strip().lower():
+        case "application/json":
+            return json_object(body)
+        case "application/x-www-form-urlencoded":
+            return _form(body)
+        case _:
+            raise BadRequest
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """A JSON object, read strictly: UTF-8 only, no duplicate member, no NaN, bounded depth. Errors: BadRequest."""
+    text = _text(body)
+    if _depth(text) > DEPTH_MAX:
+        raise BadRequest
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise BadRequest from None
+    if type(value) is not dict:
+        raise BadRequest
+    return value
+
+
+def _form(body: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(_text(body), keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX)
+    except ValueError:
+        raise BadRequest from None
+    fields: dict[str, Any] = _without_duplicates(pairs)
+    if "value" in fields:
+        if not _FORM_VALUE.fullmatch(fields["value"]):
+            raise BadRequest
+        fields["value"] = int(fields["value"])
+    return fields
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise BadRequest
+    return fields
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise BadRequest
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise BadRequest from None
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets nest, strings left out: json.loads itself fails at a depth that varies with the stack."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,69 @@
+"""At most so many requests per client address and path; aiolimiter's leaky bucket for each, a bounded number of
+them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from aiolimiter import AsyncLimiter
+
+BUCKETS_MAX = 20_000  # the least recently used is forgotten, which lets its client begin anew
+_RATE = re.compile(r"(\d+)/(\d+)s")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`requests` per `period_s`; 0 requests = no limit."""
+
+    requests: int
+    period_s: int
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """ "1000/5s", or "0" for no limit. Errors: ValueError."""
+        if text.strip() in ("0", ""):
+            return cls(0, 1)
+        match = _RATE.fullmatch(text.strip())
+        if match is None or int(match[2]) == 0:
+            raise ValueError(f"{text!r} is not a rate like 1000/5s (or 0 for no limit)")
+        return cls(int(match[1]), int(match[2]))
+
+
+class Bucket(AsyncLimiter):
+    """An AsyncLimiter that is asked and never waited for."""
+
+    def take(self) -> bool:
+        if not self.has_capacity():
+            return False
+        self._level += 1  # what acquire() does when there is room; it awaits nothing then
+        return True
+
+
+class Limiter:
+    """Who may make another request now. The limit is this node's: a client that reaches n nodes has n times as much."""
+
+    def __init__(self, rate: Rate, buckets_max: int = BUCKETS_MAX) -> None:
+        self._rate = rate
+        self._buckets_max = buckets_max
+        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+
+    @property
+    def retry_after_s(self) -> int:
+        """When there is room again for one request at least, in whole seconds."""
+        return max(1, -(-self._rate.period_s // max(1, self._rate.requests)))
+
+    def admit(self, client: str, path: str) -> bool:
+        if not self._rate.requests:
+            return True
+        name = (client, path)
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(self._rate.requests, self._rate.period_s)
+            if len(self._buckets) > self._buckets_max:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(name)
+        return bucket.take()

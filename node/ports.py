@@ -1,0 +1,124 @@
+"""What the shell needs of the world: the contracts, in prose, once. The adapters and the tests' twins keep to them.
+
+Every method may be called again at any time, by any node, with the same result: that is what makes retries harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.metrics import Count, Timing
+from node.settlement import Batch, Stored, Unsettled
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a Redis says of itself, and what was noted in it."""
+
+    run_id: str  # new at every start of the server
+    cluster: str | None  # id of the cluster whose batches it holds; None when it holds none (new, or flushed)
+    incarnation: int | None
+    trouble: str | None = None  # why it cannot keep the promises: no AOF, eviction allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A lane in Postgres after fencing."""
+
+    cluster: str
+    incarnation: int
+    settled: Mapping[int, int]  # partition -> number of its last settled batch
+    full: Sequence[str]  # counters that must not grow any more
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A partition in Postgres after a settle, whoever did it."""
+
+    moved: bool  # this very call settled the batch
+    settled: int
+    full: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """What Redis knows of a writer."""
+
+    known: bool  # before it was introduced now
+    last: int  # number of its last call
+
+
+class Appender(Protocol):
+    """One connection to a lane, on which calls stay in order. Once it has failed it is never used again."""
+
+    async def append(self, writer: str, number: int, payload: bytes) -> str:
+        """Adds a call's increments to the open batches, once, and answers its exceptions (see call.py).
+
+        A call that comes again gets the answer it got before. Several may be awaited at once, and are run in the
+        order in which they were made. Errors: LogRefused when Redis answered that it changed nothing (LogGap: because
+        a call before it was refused; LogUnrepaired: resume first); LogUnavailable when nobody knows whether it was run.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """One lane of numbered batches in Redis. Errors: LogUnavailable and those below it."""
+
+    async def connect(self, broken: Callable[[], None]) -> Appender:
+        """`broken` is called when the connection breaks, be it idle: the Redis that comes back may have gone back in
+        time.
+        """
+        ...
+
+    async def facts(self) -> Facts: ...
+
+    async def introduce(self, writer: str, last: int) -> Introduced:
+        """Makes a writer's name known; `last` is the number before its next call. Changes nothing when it is known."""
+        ...
+
+    async def repair(self, fenced: Fenced) -> None:
+        """Drops what Postgres has settled, gives every partition its number, notes the incarnation.
+
+        Errors: LogUnrepaired when a newer incarnation is noted there already.
+        """
+        ...
+
+    async def seal(self, partition: int) -> Batch | None:
+        """The partition's sealed batch; its open one is sealed when there is none. None when nothing is unsettled."""
+        ...
+
+    async def drop(self, partition: int, settled: int, full: Sequence[str]) -> bool:
+        """Deletes the sealed batch if its number is <= settled; notes counters that are full."""
+        ...
+
+    async def read(self, counters: Sequence[str]) -> list[Unsettled]: ...
+
+
+class Store(Protocol):
+    """The store of record, Postgres. Errors: StoreUnavailable, Misconfigured."""
+
+    async def fence(self, lane: int, run_id: str, lost: bool) -> Fenced:
+        """Raises the lane's incarnation if Redis is another than last time (`run_id`), or has `lost` what it held."""
+        ...
+
+    async def settle(self, batch: Batch) -> Settled:
+        """Adds the batch's sums, if it is the next of its partition and of the present incarnation: in one
+        statement.
+        """
+        ...
+
+    async def stored(self, counters: Sequence[str]) -> list[Stored]:
+        """Each counter's value together with its partition's settled number, of one snapshot."""
+        ...
+
+
+class Meter(Protocol):
+    """Where measurements go. Never raises, never waits."""
+
+    def count(self, name: Count, by: int = 1) -> None: ...
+
+    def timing(self, name: Timing, ms: float) -> None: ...

@@ -1,0 +1,62 @@
+-- name: found_cluster
+-- The cluster's row, made by the first node that starts; $1 = partitions
+INSERT INTO cluster (partitions) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- name: cluster
+-- The cluster's id and number of partitions
+SELECT id::text AS id, partitions FROM cluster;
+
+-- name: found_partitions
+-- Rows for partitions 0 to $1 - 1, all on lane 0
+INSERT INTO partitions (partition, lane) SELECT p, 0 FROM generate_series(0, $1::int - 1) AS p ON CONFLICT DO NOTHING;
+
+-- name: note_run
+-- Notes the Redis a lane is on; a row when it is another than before, or when it has lost what it held ($3)
+INSERT INTO lanes (lane, run_id) VALUES ($1, $2)
+ON CONFLICT (lane) DO UPDATE SET run_id = excluded.run_id WHERE lanes.run_id <> excluded.run_id OR $3::bool
+RETURNING lane;
+
+-- name: raise_incarnation
+-- Fences every batch sealed before: waits for settles under way, and those that come later find another number
+UPDATE partitions SET incarnation = incarnation + 1 WHERE lane = $1;
+
+-- name: lane_state
+-- A lane's partitions
+SELECT partition, settled, incarnation FROM partitions WHERE lane = $1;
+
+-- name: lane_full
+-- A lane's full counters
+SELECT f.counter FROM full_counters f JOIN partitions p USING (partition) WHERE p.lane = $1;
+
+-- name: settle
+-- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls; $5 $6 $7 namespaces,
+-- keys and sums, sorted by key so that two statements that meet lock rows in the same order; $8 = settlement.FULL
+WITH moved AS (
+    UPDATE partitions SET settled = $2, calls = calls || $4::jsonb, updated_at = now()
+    WHERE partition = $1 AND settled = $2 - 1 AND incarnation = $3
+    RETURNING partition
+), added AS (
+    INSERT INTO key_counters AS c (namespace, key, value)
+    SELECT b.namespace, b.key, b.value FROM moved, unnest($5::text[], $6::text[], $7::bigint[]) AS b (namespace, key, value)
+    ON CONFLICT (key, namespace) DO UPDATE SET value = c.value + excluded.value, updated_at = now()
+    RETURNING c.namespace, c.key, c.value
+), filled AS (
+    INSERT INTO full_counters (partition, counter)
+    SELECT $1, namespace || ':' || key FROM added WHERE value >= $8
+    ON CONFLICT DO NOTHING
+)
+SELECT (SELECT count(*) FROM moved) AS moved,
+       ARRAY(SELECT namespace || ':' || key FROM added WHERE value >= $8) AS full;
+
+-- name: partition_state
+-- What is settled of partition $1, and its full counters
+SELECT settled, ARRAY(SELECT counter FROM full_counters WHERE partition = $1) AS full
+FROM partitions WHERE partition = $1;
+
+-- name: stored
+-- Values beside the settled numbers of their partitions: $1 partitions, $2 namespaces, $3 keys, answered in order
+SELECT c.value, p.settled
+FROM unnest($1::int[], $2::text[], $3::text[]) WITH ORDINALITY AS q (partition, namespace, key, n)
+JOIN partitions p ON p.partition = q.partition
+LEFT JOIN key_counters c ON c.key = q.key AND c.namespace = q.namespace
+ORDER BY q.n;

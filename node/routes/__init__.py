@@ -1,0 +1,1 @@
+"""Quart blueprints: every route there is."""

@@ -1,0 +1,106 @@
+"""The listeners: sockets, and the servers on them. The only module that knows which servers there are.
+
+Both servers are run inside our loop, without their signal handlers: when to stop is the node's decision (see node.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import uvicorn
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config as HypercornConfig
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection, so that nginx closes it first
+
+
+def listen(host: str, port: int, shared: bool = False) -> socket.socket:
+    """A listening TCP socket. `shared` ports are listened on by several processes, between which the kernel balances.
+
+    Errors: OSError, naming the address.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"{error.strerror} ({host}:{port}); choose another port") from error
+    return listener
+
+
+class Server(Protocol):
+    """A server on sockets of its own, in our loop."""
+
+    async def run(self) -> None:
+        """Serves until `stop`; then finishes what is in flight, and returns."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Uvicorn(uvicorn.Server):
+    """uvicorn on given sockets."""
+
+    def __init__(self, app: Any, sockets: Sequence[socket.socket]) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        super().__init__(config)
+        self._sockets = list(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def run(self) -> None:  # type: ignore[override]
+        await self.serve(self._sockets)
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+class Hypercorn:
+    """Hypercorn on given sockets."""
+
+    def __init__(self, app: Any, sockets: Sequence[socket.socket]) -> None:
+        self._app = app
+        self._stop = asyncio.Event()
+        self._config = HypercornConfig()
+        self._config.bind = [f"fd://{listener.detach()}" for listener in sockets]
+        self._config.keep_alive_timeout = KEEP_ALIVE_S
+        self._config.include_server_header = False
+        self._config.accesslog = None
+        self._config.errorlog = None
+        self._config.graceful_timeout = 1.0
+
+    async def run(self) -> None:
+        await hypercorn_serve(self._app, self._config, shutdown_trigger=self._stop.wait)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def server(kind: str, app: Any, sockets: Sequence[socket.socket]) -> Server:
+    return Hypercorn(app, sockets) if kind == "hypercorn" else Uvicorn(app, sockets)

@@ -1,0 +1,280 @@
+"""Group commit: everything that queued while the last calls were in flight goes in the next one.
+
+There is no linger timer: an idle node answers at once, a busy one makes larger calls. At most CALLS_IN_FLIGHT calls
+are on their way to Redis, in order and numbered, so that one whose answer was lost can be made again and is counted
+once.
+
+Every broken connection is treated as if Redis had gone back in time, and resumed before anything else is sent:
+fence (Postgres), repair and introduce (Redis), then the calls in flight again, with their numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from node.call import Call, Outcome, Pending, Windows, form_call
+from node.errors import (
+    Draining,
+    LogRefused,
+    LogUnavailable,
+    LogUnrepaired,
+    Misconfigured,
+    Overloaded,
+    TallyError,
+    Unavailable,
+)
+from node.increment import Increment
+from node.ports import Appender, Log, Store
+
+log = logging.getLogger(__name__)
+
+CALLS_IN_FLIGHT = 2  # one alone leaves the node idle half of the time; log.lua remembers as many answers
+ANSWER_TIMEOUT_S = 5.0  # a Redis that is silent for so long counts as gone: the calls are made again
+SWEEP_INTERVAL_S = 0.1
+SIGN_OF_LIFE_S = 300.0  # an idle writer makes an empty call, or Redis would forget its name
+BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+REFUSED_PAUSE_S = 0.1
+
+
+class Unanswered(Unavailable):
+    """Redis has not answered in time; the increment may have been counted. Try again with the same idempotency key."""
+
+    counted = "unknown"
+
+
+class Writer:
+    """The way of increments into one lane of the log. `now` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        lane: int,
+        name: str,
+        partitions: int,
+        windows: Windows,
+        now: Callable[[], float],
+        deadline_s: float = 5.0,
+        inbox_max: int = 10_000,
+    ) -> None:
+        self._log, self._store, self._lane = log, store, lane
+        self._partitions, self._windows, self._now = partitions, windows, now
+        self._deadline_s, self._inbox_max = deadline_s, inbox_max
+        self._inbox: deque[Pending] = deque()
+        self._flight: deque[Call] = deque()  # calls without an answer, in the order of their numbers
+        self._last = 0  # number of the last call that was formed
+        self._work = asyncio.Event()
+        self._room = True  # whether another call may be sent
+        self._closed = False
+        self._sign_due, self._alive_at = False, now()
+        self.name = name  # new at every start: a restarted node's call 1 must not be taken for an old one
+        self.trouble: str | None = "has not reached Redis yet"  # why nothing is being written; None when all is well
+
+    def submit(self, increment: Increment, reply: Callable[[Outcome | TallyError], None]) -> None:
+        """Queues an increment; `reply` is called once, within the deadline. Errors: Draining, Overloaded."""
+        if self._closed:
+            raise Draining
+        if len(self._inbox) >= self._inbox_max:
+            raise Overloaded
+        self._inbox.append(Pending(increment, reply, self._now() + self._deadline_s))
+        if self._room:
+            self._work.set()
+
+    async def add(self, increment: Increment) -> Outcome:
+        """`submit`, awaited. Cancelling the caller does not take the increment back."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def reply(outcome: Outcome | TallyError) -> None:
+            if answer.done():  # the client has gone
+                return
+            if isinstance(outcome, TallyError):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        self.submit(increment, reply)
+        return await answer
+
+    async def drain(self) -> None:
+        """Takes no more, and returns when everything taken has been answered."""
+        self._closed = True
+        while self._inbox or self._flight:
+            await asyncio.sleep(SWEEP_INTERVAL_S / 10)
+
+    async def run(self) -> None:
+        """Writes until cancelled. Errors: Misconfigured, when going on could count wrongly."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep(), name="writer deadlines")
+            tasks.create_task(self._write(), name="writer")
+
+    # --- connections ----------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        failures = 0
+        while True:
+            broken = asyncio.Event()
+            try:
+                appender = await self._resume(broken)
+                failures = 0
+                try:
+                    await self._pump(appender, broken)
+                finally:
+                    await appender.close()
+            except Unavailable as error:
+                self._in_trouble(error)
+            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            failures += 1
+
+    def _in_trouble(self, error: Unavailable) -> None:
+        if self.trouble is None:
+            log.warning("writing stopped: %s", error)
+        self.trouble = str(error)
+
+    async def _resume(self, broken: asyncio.Event) -> Appender:
+        """Fence, repair, introduce. The connection is made first: should Redis go away meanwhile, it breaks."""
+
+        def on_broken() -> None:
+            broken.set()
+            self._work.set()
+
+        appender = await self._log.connect(on_broken)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await self._repair()
+        except TimeoutError:
+            await appender.close()
+            raise LogUnavailable from None
+        except BaseException:
+            await appender.close()
+            raise
+        if self.trouble is not None:
+            log.info("writing as %s", self.name)
+        self.trouble = None
+        return appender
+
+    async def _repair(self) -> None:
+        facts = await self._log.facts()
+        if facts.trouble is not None:
+            raise LogUnavailable(facts.trouble)
+        fenced = await self._store.fence(self._lane, facts.run_id, lost=facts.cluster is None)
+        if facts.cluster not in (None, fenced.cluster):
+            raise Misconfigured(
+                f"Redis holds batches of cluster {facts.cluster}, Postgres is {fenced.cluster}'s; "
+                "check TALLY_REDIS_URL and TALLY_POSTGRES_DSN"
+            )
+        await self._log.repair(fenced)
+        before = self._flight[0].number - 1 if self._flight else self._last
+        introduced = await self._log.introduce(self.name, before)
+        forgotten = not introduced.known and any(call.in_doubt for call in self._flight)
+        if forgotten or introduced.last < before:
+            raise Misconfigured(
+                f"Redis went back in time: it knows {introduced.last} calls of {self.name}, which has made {before} "
+                "and more; the node must start anew"
+            )
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    async def _pump(self, appender: Appender, broken: asyncio.Event) -> None:
+        """Keeps calls on their way until the connection breaks. Errors: LogUnavailable."""
+        while True:
+            sent: deque[tuple[Call, asyncio.Task[str]]] = deque()
+            try:
+                await self._exchange(appender, broken, sent)
+            except LogUnavailable as error:
+                await self._take_stock(dict(sent), ANSWER_TIMEOUT_S if isinstance(error, LogRefused) else 0)
+                if not isinstance(error, LogRefused) or isinstance(error, LogUnrepaired):
+                    raise
+                self._in_trouble(error)
+                await asyncio.sleep(REFUSED_PAUSE_S)
+            finally:
+                for _, answer in sent:
+                    answer.cancel()
+
+    async def _exchange(
+        self, appender: Appender, broken: asyncio.Event, sent: deque[tuple[Call, asyncio.Task[str]]]
+    ) -> None:
+        again = deque(self._flight)
+        while True:
+            self._work.clear()
+            if broken.is_set():
+                raise LogUnavailable
+            while sent and sent[0][1].done():
+                call, answer = sent[0]
+                call.settle(answer.result())
+                self.trouble = None
+                sent.popleft()
+                self._flight.popleft()
+            while len(sent) < CALLS_IN_FLIGHT and (again or self._inbox or self._sign_due):
+                call = again.popleft() if again else self._form()
+                sent.append((call, self._send(appender, call)))
+            self._room = len(sent) < CALLS_IN_FLIGHT
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S if sent else None):
+                    await self._work.wait()
+            except TimeoutError:
+                raise LogUnavailable(f"Redis has not answered for {ANSWER_TIMEOUT_S:.0f} s; try again") from None
+
+    def _form(self) -> Call:
+        self._last += 1
+        self._sign_due, self._alive_at = False, self._now()
+        call = form_call(self._last, self._inbox, self._partitions, self._windows)
+        self._flight.append(call)
+        return call
+
+    def _send(self, appender: Appender, call: Call) -> asyncio.Task[str]:
+        answer = asyncio.create_task(appender.append(self.name, call.number, call.payload))
+        answer.add_done_callback(lambda _: self._work.set())
+        return answer
+
+    async def _take_stock(self, sent: dict[Call, asyncio.Task[str]], wait_s: float) -> None:
+        """After an error: which calls were certainly not counted, and which must be made again with their numbers.
+
+        A refused call was not run, nor was any after it: they would have left a gap. Their increments are answered now
+        and their numbers are used again. But a call in doubt may have been run before, so it stays, whatever is
+        answered.
+        """
+        if sent:
+            await asyncio.wait(sent.values(), timeout=wait_s)
+        refusal: LogRefused | None = None
+        kept: deque[Call] = deque()
+        first = self._flight[0].number if self._flight else self._last + 1
+        for call in self._flight:
+            error = _error_of(sent.get(call))
+            if isinstance(error, LogRefused) and not isinstance(error, LogUnrepaired) and not call.in_doubt:
+                refusal = refusal or error
+            if refusal is not None:
+                call.fail(refusal)
+                continue
+            call.in_doubt = call.in_doubt or (call in sent and not isinstance(error, LogRefused))
+            kept.append(call)
+        self._flight = kept
+        self._last = kept[-1].number if kept else first - 1
+
+    # --- deadlines ------------------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            now = self._now()
+            self._expire(now)
+            if now - self._alive_at > SIGN_OF_LIFE_S and not self._flight:
+                self._sign_due = True
+                self._work.set()
+
+    def _expire(self, now: float) -> None:
+        while self._inbox and self._inbox[0].deadline <= now:
+            self._inbox.popleft().answer(LogUnavailable(self.trouble))
+        for call in self._flight:
+            if call.pending and call.pending[0].deadline <= now:
+                for pending in call.pending:
+                    if pending.deadline <= now:
+                        pending.answer(Unanswered())
+
+
+def _error_of(answer: asyncio.Task[str] | None) -> BaseException | None:
+    if answer is None or not answer.done() or answer.cancelled():
+        return None
+    return answer.exception()
