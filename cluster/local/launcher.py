@@ -252,7 +252,7 @@ class Launcher:
 
     def _save(self) -> None:
         self._state.nodes = self._fleet.states if self._fleet else []
-        self._state.ports = self._ports.given
+        self._state.ports = self._ports.to_remember()
         self._state.save(self._folder.state)
 
     # -- stop

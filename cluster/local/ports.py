@@ -46,6 +46,10 @@ class Ports:
                 return self._give(name, port)
         raise LocalError(f"No free TCP port between {LOW} and {HIGH}: end some servers and try again.")
 
+    def to_remember(self) -> dict[str, int]:
+        """Everyone's last port, also of those who do not run this time."""
+        return self._remembered | self.given
+
     def take_public(self, wanted: int) -> int:
         """The public port: exactly the wanted one, or any when it is 0. LocalError when it is taken."""
         if wanted == 0:
