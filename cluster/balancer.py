@@ -60,7 +60,8 @@ def address(url: str) -> str | None:
         return None
     if ":" in host:
         try:
-            ipaddress.IPv6Address(host)
+            if ipaddress.IPv6Address(host).scope_id is not None:
+                return None
         except ValueError:
             return None
         return f"{shown}:{port}"
@@ -112,7 +113,7 @@ class Balancer:
         self._generation = 0
         self._written = NOBODY  # what upstreams.conf says
         self._serving = False  # whether nginx had members before the last change
-        self._untold = False  # written while nginx had no pid
+        self._untold = False  # whether there is something on disk that nginx may not have read
         self._reloaded_at = float("-inf")
         self._complained: str | None = None
 
@@ -157,16 +158,16 @@ class Balancer:
             await asyncio.sleep(interval_ms / 1000)
 
     async def _look(self, registry: Views) -> None:
-        """One look at the view; writes and reloads when it says something else than nginx was told."""
+        """One look at the view; writes and reloads when it says something else than nginx was told.
+
+        nginx without a pid may be reading its files this very moment: it is told as soon as it has one.
+        """
         text = upstreams(await registry.view())
+        if text != self._written:
+            await asyncio.sleep(self._pause_s())
+            await self._rewrite(text)
         pid = self.pid
-        if text == self._written and not (self._untold and pid is not None):
-            return
-        await asyncio.sleep(self._pause_s())
-        await self._rewrite(text)
-        if pid is None:
-            self._untold = True  # nginx may be reading its files this moment: tell it as soon as it has a pid
-        else:
+        if self._untold and pid is not None:
             await self._reload(pid)
 
     def _pause_s(self) -> float:
@@ -177,11 +178,14 @@ class Balancer:
         """New upstreams on disk, checked by nginx. What it refuses is undone: it goes on with what it has."""
         before, self._reloaded_at = self._written, time.monotonic()
         self._write("upstreams.conf", text)
-        refusal = await self._refusal()
-        if refusal is not None:
+        try:
+            refusal = await self._refusal()
+            if refusal is not None:
+                raise ClusterError(f"nginx refuses the new upstreams: {refusal}. Files: {self.directory}")
+        except BaseException:  # cancelled in the middle, too: nothing unchecked may stay on disk
             self._write("upstreams.conf", before)
-            raise ClusterError(f"nginx refuses the new upstreams: {refusal}. Files: {self.directory}")
-        self._serving, self._written = before != NOBODY, text
+            raise
+        self._serving, self._written, self._untold = before != NOBODY, text, True
         log.info("upstreams: %s", ", ".join(re.findall(r"server (\S+) max_fails", text)) or "nobody")
 
     async def _reload(self, pid: int) -> None:
@@ -205,6 +209,7 @@ class Balancer:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
+                await process.wait()
         if process.returncode == 0:
             return None
         lines = said.decode("utf-8", "replace").strip().splitlines()

@@ -31,7 +31,8 @@ def find_target(url: str | None, data: Path) -> Target:
     known: dict[str, str] = {}
     file = data / "cluster.json"
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        read = json.loads(file.read_text(encoding="utf-8"))
+        known = read if isinstance(read, dict) else {}
     except FileNotFoundError:
         if url is None:
             hint = f"no cluster in {data}: start one with `python3 -m cluster up`, or give --url"
@@ -39,7 +40,7 @@ def find_target(url: str | None, data: Path) -> Target:
     except ValueError as error:
         raise click.UsageError(f"{file} is not JSON ({error}): give --url") from error
     public = url or known.get("public_url")
-    if not public:
+    if not isinstance(public, str) or not public:
         raise click.UsageError(f"{file} names no public_url: give --url")
     same = url is None or url.rstrip("/") == str(known.get("public_url", "")).rstrip("/")
     return Target(public, known.get("postgres_dsn") if same else None)

@@ -100,7 +100,7 @@ def latencies_ms(latencies_s: array[float]) -> dict[str, float]:
 
 def rank(percent: float, size: int) -> int:
     """The index of a percentile among `size` ordered values."""
-    return max(0, ceil(percent / 100 * size) - 1)
+    return max(0, ceil(round(percent * size / 100, 6)) - 1)
 
 
 def progress(elapsed_s: float, tally: Tally) -> str:

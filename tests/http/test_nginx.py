@@ -168,9 +168,7 @@ class Front:
 @asynccontextmanager
 async def front(directory: Path, *urls: str, announce_ms: int = 1000) -> AsyncIterator[Front]:
     assert NGINX is not None
-    balancer = Balancer(
-        directory / "nginx", free_port(), Path(NGINX), host="127.0.0.1", announce_ms=announce_ms
-    )
+    balancer = Balancer(directory / "nginx", free_port(), Path(NGINX), host="127.0.0.1", announce_ms=announce_ms)
     balancer.prepare()
     with (directory / "nginx.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(*balancer.command(), stdout=errors, stderr=errors)
@@ -240,9 +238,7 @@ async def test_a_nodes_answer_is_passed_as_it_is(tmp_path: Path, status: int) ->
         upstream(always(reply(status, body, "X-Own: yes", "Retry-After: 7"))) as node,
         front(tmp_path, node.url) as nginx,
     ):
-        await until(
-            lambda: node.url[7:] in (nginx.balancer.directory / "upstreams.conf").read_text(), "member"
-        )
+        await until(lambda: node.url[7:] in (nginx.balancer.directory / "upstreams.conf").read_text(), "member")
         await nginx.reaches(node)
         async with nginx.client.post(nginx.url(), data=b"{}") as answer:
             assert (answer.status, await answer.read()) == (status, body)
@@ -288,9 +284,7 @@ LONG = b"x" * 9000
         (b"POST /increment HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n", 400),
         (b"POST /increment HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\nzz\r\n", 400),
         (
-            b"POST /increment HTTP/1.1\r\n"
-            + HOST
-            + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST /increment HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
             400,
         ),
         (b"GET /increment/%zz HTTP/1.1\r\n" + HOST + b"\r\n", 400),
@@ -307,9 +301,7 @@ LONG = b"x" * 9000
         (b"GET / HTTP/3.0\r\n" + HOST + b"\r\n", 400),
     ],
 )
-async def test_nginxs_own_errors_are_the_contracts_json(
-    tmp_path: Path, request_bytes: bytes, status: int
-) -> None:
+async def test_nginxs_own_errors_are_the_contracts_json(tmp_path: Path, request_bytes: bytes, status: int) -> None:
     async with upstream() as node, front(tmp_path, node.url) as nginx:
         await nginx.reaches(node)
         seen = len(node.seen)
@@ -356,6 +348,17 @@ async def test_a_post_that_no_node_answered_may_have_counted(tmp_path: Path) -> 
         await nginx.post()  # kept connections are used up
         assert refused(await nginx.post())["counted"] is False, "no node got a byte of it"
         assert error["message"] == "Service Unavailable."
+
+
+async def test_a_paused_nodes_requests_are_passed_on_within_three_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as paused:  # the kernel accepts, nobody answers: as after SIGSTOP
+        url = f"http://127.0.0.1:{paused.getsockname()[1]}"
+        async with upstream() as sound, front(tmp_path, url, sound.url) as nginx:
+            await nginx.reaches(sound)
+            began = asyncio.get_running_loop().time()
+            answers = await asyncio.gather(*(nginx.post() for _ in range(10)))
+            assert {status for status, _ in answers} == {204}
+            assert 2 < asyncio.get_running_loop().time() - began < 3.5
 
 
 async def test_a_node_that_refuses_with_503_is_passed_over(tmp_path: Path) -> None:

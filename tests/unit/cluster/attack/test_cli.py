@@ -1,0 +1,124 @@
+"""The command: where it sends, what it says, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
+
+from cluster.attack.cli import attack, find_target
+
+
+class Cluster:
+    """A counter behind a port, in a thread of its own (the command runs its own loop)."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.values: dict[str, int] = {}
+        self.forget_every = 0
+        self.refuse_every = 0
+        self._posts = 0
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    async def _post(self, request: web.Request) -> web.Response:
+        self._posts += 1
+        if self.refuse_every and self._posts % self.refuse_every == 0:
+            return web.json_response({"error": {"message": "m", "counted": False}}, status=503)
+        if not self.forget_every or self._posts % self.forget_every:
+            body = await request.json()
+            self.values[body["key"]] = self.values.get(body["key"], 0) + body["value"]
+        return web.Response(status=204)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        if key not in self.values:
+            return web.json_response({"error": {"message": "Not Found."}}, status=404)
+        return web.json_response({key: self.values[key]})
+
+    def _serve(self) -> None:
+        self._loop.run_until_complete(self._start())
+        self._started.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._runner.cleanup())
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.add_routes([web.post("/increment", self._post), web.get("/increment/{key}", self._get)])
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    def __enter__(self) -> Cluster:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as made:
+        yield made
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(attack, ["--rate", "300", "--duration", "0.5", *arguments])
+
+
+def test_an_exact_cluster_passes_with_exit_code_0(cluster: Cluster) -> None:
+    result = run("--url", cluster.url, "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["sent"] == said["acknowledged"] == said["counted"] == 150
+    assert said["settled"] is None
+    assert len(cluster.values) == said["keys"] > 1
+
+
+def test_lost_increments_make_the_exit_code_1(cluster: Cluster) -> None:
+    cluster.forget_every = 50
+    result = run("--url", cluster.url, "--allow-failed", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["lost"] == 3
+
+
+def test_failed_requests_make_the_exit_code_1_unless_allowed(cluster: Cluster) -> None:
+    cluster.refuse_every = 50
+    result = run("--url", cluster.url)
+    assert result.exit_code == 1
+    assert "audit passed" in result.stdout
+    assert "503: 3" in result.stdout
+    assert run("--url", cluster.url, "--allow-failed").exit_code == 0
+
+
+def test_the_target_is_read_from_the_clusters_folder(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    file.write_text(json.dumps({"public_url": "http://127.0.0.1:3333", "postgres_dsn": "postgresql://x"}))
+    assert find_target(None, tmp_path).postgres_dsn == "postgresql://x"
+    assert find_target("http://127.0.0.1:3333/", tmp_path).postgres_dsn == "postgresql://x"
+    assert find_target("http://elsewhere:1", tmp_path).postgres_dsn is None
+
+
+@pytest.mark.parametrize("text", [None, "nonsense", "{}", "[]"])
+def test_without_a_cluster_the_error_names_the_next_step(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "cluster.json").write_text(text)
+    with pytest.raises(click.UsageError, match="--url"):
+        find_target(None, tmp_path)
+
+
+def test_nothing_to_send_is_a_usage_error(cluster: Cluster) -> None:
+    assert run("--url", cluster.url, "--rate", "0.1").exit_code == 2

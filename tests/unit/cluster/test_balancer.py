@@ -1,0 +1,245 @@
+"""The upstreams of a view, and when nginx is told of them. nginx itself: tests/http/test_nginx.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cluster.balancer import MAX_MEMBERS, NOBODY, Balancer, address, addresses, upstreams
+from cluster.errors import ClusterError, RegistryUnavailable
+from cluster.view import Member, State, View
+
+ACCEPTS = Path(shutil.which("true") or "true")  # in nginx's place: every configuration is fine
+REFUSES = Path(shutil.which("false") or "false")
+
+
+def member(number: int, state: State = "ready", url: str | None = None) -> Member:
+    where = f"http://127.0.0.1:{41000 + number}" if url is None else url
+    return Member(f"n{number}-abcdef", f"n{number}", where, "http://127.0.0.1:1", 1, state)
+
+
+def view(*members: Member) -> View:
+    return View(1, members)
+
+
+def servers(text: str) -> list[str]:
+    return [line.split()[1] for line in text.splitlines() if line.strip().startswith("server ")]
+
+
+def test_a_draining_node_leaves_the_upstreams() -> None:
+    assert servers(upstreams(view(member(1), member(2, "draining"), member(3, "starting")))) == ["127.0.0.1:41001"]
+
+
+def test_the_text_depends_on_who_is_there_and_not_on_the_order_or_the_epoch() -> None:
+    one = upstreams(View(7, (member(1), member(2))))
+    assert one == upstreams(View(9, (member(2), member(1))))
+    assert servers(one) == ["127.0.0.1:41001", "127.0.0.1:41002"]
+
+
+def test_two_members_at_one_address_are_one_server() -> None:
+    assert addresses(view(member(1), member(2, url="http://127.0.0.1:41001"))) == ("127.0.0.1:41001",)
+
+
+def test_without_a_ready_member_the_configuration_still_has_a_server_that_is_down() -> None:
+    assert upstreams(view()) == upstreams(view(member(1, "draining"))) == NOBODY
+    assert "server 127.0.0.1:1 down;" in NOBODY
+
+
+def test_the_number_of_servers_is_bounded() -> None:
+    many = View(1, tuple(member(i) for i in range(MAX_MEMBERS + 5)))
+    assert len(addresses(many)) == MAX_MEMBERS
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://node-1.tally.svc:8000/", "node-1.tally.svc:8000"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_an_address_is_host_and_port(url: str, expected: str) -> None:
+    assert address(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:80",
+        "https://127.0.0.1:80",
+        "unix:/run/redis.sock",
+        "http://127.0.0.1",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:70000",
+        "http://127.0.0.1:8x",
+        "http://127.0.0.1:80/admin",
+        "http://127.0.0.1:80?x",
+        "http://127.0.0.1:80#x",
+        "http://user@127.0.0.1:80",
+        "http://a;b:80",
+        "http://a b:80",
+        "http://a\n;}:80",
+        "http://a:80\n",
+        "http://a:80; } server { listen 1;",
+        "http://$host:80",
+        "http://-a:80",
+        "http://a..b:80",
+        "http://unix:80:80",
+        "http://[::1%25eth0]:80",
+        "http://[nonsense]:80",
+        "http://ä:80",
+        "http://" + "a" * 64 + ":80",
+    ],
+)
+def test_anything_else_is_refused_because_the_registry_is_data(url: str) -> None:
+    assert address(url) is None
+    assert servers(upstreams(view(member(1), member(2, url=url)))) == ["127.0.0.1:41001"]
+
+
+def test_the_folder_holds_all_that_nginx_includes(tmp_path: Path) -> None:
+    stale = [tmp_path / "closing-3", tmp_path / "nginx.pid"]
+    for file in stale:
+        file.write_text("1")
+    balancer = Balancer(tmp_path, 3333, ACCEPTS)
+    balancer.prepare()
+    assert (tmp_path / "listen.conf").read_text() == "listen 3333 backlog=4096;\n"
+    assert (tmp_path / "upstreams.conf").read_text() == NOBODY
+    assert (tmp_path / "closing.conf").read_text() == f'"" "{tmp_path}/closing-1";\n'
+    assert (tmp_path / "nginx.conf").exists()
+    assert not any(file.exists() for file in stale)
+    assert balancer.command()[1:5] == ["-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf"]
+
+
+def test_a_folder_that_nginx_would_read_as_a_variable_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="choose one without"):
+        Balancer(tmp_path / "$x", 3333, ACCEPTS).prepare()
+
+
+def test_there_is_no_pid_without_a_running_nginx(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path, 3333, ACCEPTS)
+    balancer.prepare()
+    for text in ("", "nonsense", "4194399"):
+        (tmp_path / "nginx.pid").write_text(text)
+        assert balancer.pid is None
+    (tmp_path / "nginx.pid").write_text(str(os.getpid()))
+    assert balancer.pid == os.getpid()
+
+
+class Members:
+    """A registry of the test's own; None means it cannot be reached."""
+
+    def __init__(self, *members: Member) -> None:
+        self.now: View | None = view(*members)
+        self.looks = 0
+
+    async def view(self) -> View:
+        self.looks += 1
+        if self.now is None:
+            raise RegistryUnavailable
+        return self.now
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def following(balancer: Balancer, members: Members) -> AsyncIterator[None]:
+    task = asyncio.create_task(balancer.follow(members, interval_ms=5))
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+HEARS = """
+import signal, sys, time
+heard = 0
+def hear(*_):
+    global heard
+    heard += 1
+    open(sys.argv[1], "w").write(str(heard))
+signal.signal(signal.SIGHUP, hear)
+open(sys.argv[1], "w").write("0")
+while True: time.sleep(60)
+"""
+
+
+@asynccontextmanager
+async def a_master(balancer: Balancer, heard: Path) -> AsyncIterator[Callable[[], int]]:
+    """In nginx's place: counts the SIGHUPs it gets."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HEARS, str(heard))
+    try:
+        await until(lambda: heard.exists() and heard.read_text() == "0")
+        (balancer.directory / "nginx.pid").write_text(str(process.pid))
+        yield lambda: int(heard.read_text() or -1)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_nginx_is_told_once_of_each_change_and_after_an_announcement(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path / "nginx", 3333, ACCEPTS, announce_ms=100, min_reload_ms=1)
+    balancer.prepare()
+    members = Members(member(1))
+    async with a_master(balancer, tmp_path / "heard") as heard, following(balancer, members):
+        await until(lambda: heard() == 1)
+        closing = balancer.directory / "closing-2"
+        assert not (balancer.directory / "closing-1").exists(), "with nobody behind nginx nothing is announced"
+        looks = members.looks
+        await until(lambda: members.looks > looks + 5)
+        assert heard() == 1, "the same view again is no change"
+        members.now = view(member(1), member(2))
+        await until(closing.exists)
+        assert heard() == 1, "announced, not yet reloaded"
+        await until(lambda: heard() == 2)
+        assert servers((balancer.directory / "upstreams.conf").read_text()) == ["127.0.0.1:41001", "127.0.0.1:41002"]
+        assert "closing-3" in (balancer.directory / "closing.conf").read_text()
+
+
+async def test_an_nginx_that_was_starting_when_the_members_came_is_told_later(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path / "nginx", 3333, ACCEPTS, announce_ms=10, min_reload_ms=1)
+    balancer.prepare()
+    async with following(balancer, Members(member(1))):
+        await until(lambda: (balancer.directory / "upstreams.conf").read_text() != NOBODY)
+        async with a_master(balancer, tmp_path / "heard") as heard:
+            await until(lambda: heard() == 1)
+
+
+async def test_a_registry_out_of_reach_never_empties_the_upstreams(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path, 3333, ACCEPTS, announce_ms=0, min_reload_ms=1)
+    balancer.prepare()
+    members = Members(member(1))
+    file = tmp_path / "upstreams.conf"
+    async with following(balancer, members):
+        await until(lambda: servers(file.read_text()) == ["127.0.0.1:41001"])
+        members.now = None
+        looks = members.looks
+        await until(lambda: members.looks > looks + 5)
+        assert servers(file.read_text()) == ["127.0.0.1:41001"]
+        members.now = view()
+        await until(lambda: file.read_text() == NOBODY)
+
+
+async def test_what_nginx_refuses_is_undone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    balancer = Balancer(tmp_path, 3333, REFUSES, announce_ms=0, min_reload_ms=1)
+    balancer.prepare()
+    members = Members(member(1))
+    async with following(balancer, members):
+        await until(lambda: members.looks > 5)
+    assert (tmp_path / "upstreams.conf").read_text() == NOBODY
+    assert len([r for r in caplog.records if "nginx refuses" in r.message]) == 1, "said once, not at every look"
