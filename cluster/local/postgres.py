@@ -65,7 +65,8 @@ def find_home(wanted: Path, user: User | None, outside: Path = OUTSIDE) -> Home:
         _make(wanted, user)
     if user is None and not os.access(wanted, os.R_OK | os.W_OK | os.X_OK):
         raise LocalError(f"{wanted} belongs to another user: run as that user, or name another folder with --data.")
-    if user is not None and not user.may("-w", wanted):
+    # Resolved: the server is given the path of the folder itself, for it may not enter the one with the symlink.
+    if user is not None and not user.may("-w", wanted.resolve()):
         _move_outside(wanted, user, outside)
     return Home(wanted.resolve(), user)
 

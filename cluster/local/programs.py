@@ -74,7 +74,8 @@ def choose_redis(servers: Servers, made_by: str | None) -> Program:
     fitting = [program for program in programs if made_by in (None, program.kind)]
     if not fitting:
         raise LocalError(
-            f"The data was written by {made_by}, which is not among the servers found: install it, or wipe with --fresh."
+            f"The data was written by {made_by}, which is not among the servers found: "
+            "install it, or wipe the data with --fresh."
         )
     return fitting[0]
 
@@ -90,7 +91,8 @@ def choose_postgres(servers: Servers, major: int | None) -> Program:
     fitting = [program for program in programs if major in (None, program.major)]
     if not fitting:
         raise LocalError(
-            f"The data belongs to Postgres {major}, which is not among the servers found: install it, or wipe with --fresh."
+            f"The data belongs to Postgres {major}, which is not among the servers found: "
+            "install it, or wipe the data with --fresh."
         )
     return fitting[0]
 
