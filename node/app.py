@@ -95,7 +95,7 @@ class Node:
         sockets = stack.enter_context(Sockets(config))
         store = await _open_store(config)
         stack.push_async_callback(store.close)
-        redis_log = RedisLog(config.redis_url, LANE, config.partitions)
+        redis_log = RedisLog.open(config.redis_url, LANE, config.partitions)
         stack.push_async_callback(redis_log.close)
         registry = cluster_registry.connect(config.redis_url, config.lease_ms)
         stack.push_async_callback(registry.close)

@@ -63,9 +63,16 @@ def lane_key(lane: int) -> str:
 
 
 class RedisLog:
-    """`ports.Log` on one Redis."""
+    """`ports.Log` on one Redis; `key` is the lane's prefix."""
 
-    def __init__(self, url: str, lane: int, partitions: int) -> None:
+    def __init__(self, redis: Redis, key: str, partitions: int) -> None:
+        self.redis = redis
+        self.key = key
+        self._partitions = partitions
+
+    @classmethod
+    def open(cls, url: str, lane: int, partitions: int) -> RedisLog:
+        """On a client without retries of its own; nothing is sent yet."""
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS_MAX,
@@ -75,28 +82,25 @@ class RedisLog:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
-        self._redis = Redis.from_pool(pool)
-        self._pool = pool
-        self._key = lane_key(lane)
-        self._partitions = partitions
+        return cls(Redis.from_pool(pool), lane_key(lane), partitions)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self.redis.aclose()
 
     async def connect(self, broken: Callable[[], None]) -> RedisAppender:
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = self.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         connection.socket_timeout = None  # the reader waits for the next answer for as long as there is none due
         try:
-            await LIBRARY.load(self._redis)
+            await LIBRARY.load(self.redis)
             await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise translated(error) from error
-        return RedisAppender(connection, self._key, broken)
+        return RedisAppender(connection, self.key, broken)
 
     async def facts(self) -> Facts:
         try:
-            info = await self._redis.info()
-            meta: dict[bytes, bytes] = await self._redis.hgetall(f"{self._key}:meta")  # type: ignore[assignment]
+            info = await self.redis.info()
+            meta: dict[bytes, bytes] = await self.redis.hgetall(f"{self.key}:meta")  # type: ignore[assignment]
         except (RedisError, OSError) as error:
             raise translated(error) from error
         return Facts(
@@ -133,7 +137,7 @@ class RedisLog:
 
     async def _call(self, function: str, *args: Any) -> Any:
         try:
-            return await LIBRARY.call(self._redis, function, [self._key], list(args))
+            return await LIBRARY.call(self.redis, function, [self.key], list(args))
         except (RedisError, OSError) as error:
             raise translated(error) from error
 

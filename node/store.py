@@ -36,7 +36,7 @@ async def translated() -> AsyncIterator[None]:
     """Turns a driver's error into ours."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # TimeoutError is an OSError
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # a TimeoutError is an OSError
         raise StoreUnavailable(f"Postgres: {error or type(error).__name__}; try again") from error
 
 

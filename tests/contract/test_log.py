@@ -1,0 +1,261 @@
+"""The contract of a lane of the log, on the in-memory twin, on fakeredis and on a real Redis."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster.ring import partition_of
+from node.errors import LogGap, LogUnrepaired
+from node.ports import Fenced, Log
+from node.settlement import SUM_MAX, Unsettled
+from tests.contract.conftest import PARTITIONS
+
+A, B = "default:a", "default:b"
+DAY = 86_400
+
+
+def payload(sums: dict[str, int] | None = None, ids: list[tuple[str, int, str]] | None = None) -> bytes:
+    """ids: (counter, value, digest)"""
+    part = lambda counter: str(partition_of(counter, PARTITIONS))  # noqa: E731
+    return json.dumps(
+        {
+            "sums": [[part(c), c, str(n)] for c, n in (sums or {}).items()],
+            "ids": [[part(c), c, str(n), digest.ljust(16, "x"), DAY] for c, n, digest in ids or []],
+        }
+    ).encode()
+
+
+def part_of(counter: str) -> int:
+    return partition_of(counter, PARTITIONS)
+
+
+async def repaired(log: Log, settled: int = 0, incarnation: int = 1, full: tuple[str, ...] = ()) -> None:
+    await log.repair(Fenced("cluster-1", incarnation, dict.fromkeys(range(PARTITIONS), settled), full))
+
+
+async def appender_of(log: Log, writer: str = "n1"):
+    await repaired(log)
+    await log.introduce(writer, 0)
+    return await log.connect(lambda: None)
+
+
+async def sums_of(log: Log, counter: str) -> Unsettled:
+    return (await log.read([counter]))[0]
+
+
+async def test_an_increment_is_in_the_open_batch(log):
+    appender = await appender_of(log)
+    assert await appender.append("n1", 1, payload({A: 5, B: 0})) == ""
+    assert await sums_of(log, A) == Unsettled(1, None, None, 5)
+    assert await sums_of(log, B) == Unsettled(1, None, None, 0)
+    assert await sums_of(log, "default:unknown") == Unsettled(1, None, None, None)
+    await appender.close()
+
+
+async def test_a_call_that_comes_again_adds_nothing_and_gets_its_answer(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload(ids=[(A, 5, "first")]))
+    assert await appender.append("n1", 2, payload({A: 1}, [(A, 5, "first")])) == "r0"
+    for _ in range(2):
+        assert await appender.append("n1", 1, payload(ids=[(A, 5, "first")])) == ""
+        assert await appender.append("n1", 2, payload({A: 1}, [(A, 5, "first")])) == "r0"
+    assert (await sums_of(log, A)).open_sum == 6
+    await appender.close()
+
+
+async def test_a_call_after_a_missing_one_is_refused(log):
+    appender = await appender_of(log)
+    with pytest.raises(LogGap):
+        await appender.append("n1", 2, payload({A: 1}))
+    assert await appender.append("n1", 1, payload({A: 1})) == ""
+    assert (await sums_of(log, A)).open_sum == 1
+    await appender.close()
+
+
+async def test_an_id_counts_once_whatever_the_writer(log):
+    appender = await appender_of(log)
+    await log.introduce("n2", 0)
+    assert await appender.append("n1", 1, payload(ids=[(A, 5, "x1")])) == ""
+    assert await appender.append("n2", 1, payload(ids=[(A, 5, "x1"), (A, 7, "x2")])) == "r0"
+    assert (await sums_of(log, A)).open_sum == 12
+    await appender.close()
+
+
+async def test_an_id_with_another_value_is_a_mismatch_and_changes_nothing(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload(ids=[(A, 5, "x1")]))
+    assert await appender.append("n1", 2, payload(ids=[(A, 6, "x1")])) == "m0"
+    assert (await sums_of(log, A)).open_sum == 5
+    await appender.close()
+
+
+async def test_an_id_that_comes_twice_in_one_call_counts_once(log):
+    appender = await appender_of(log)
+    items = [(A, 5, "x1"), (A, 5, "x1"), (A, 6, "x1"), (B, 1, "x3")]
+    answer = await appender.append("n1", 1, payload(ids=items))
+    assert sorted(answer.split()) == ["m2", "r1"]
+    assert (await sums_of(log, A)).open_sum == 5
+    await appender.close()
+
+
+async def test_ids_outlive_a_settle(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload(ids=[(A, 5, "x1")]))
+    batch = await log.seal(part_of(A))
+    await log.drop(batch.partition, batch.number, [])
+    assert await appender.append("n1", 2, payload(ids=[(A, 5, "x1")])) == "r0"
+    await appender.close()
+
+
+async def test_sums_above_2_to_the_53_stay_exact(log):
+    appender = await appender_of(log)
+    big = 2**53 - 1
+    await appender.append("n1", 1, payload(ids=[(A, big, f"x{i}") for i in range(5)]))
+    await appender.append("n1", 2, payload({A: 2**60 - 1}))
+    assert (await sums_of(log, A)).open_sum == 5 * big + 2**60 - 1
+    batch = await log.seal(part_of(A))
+    assert batch.sums == {A: 5 * big + 2**60 - 1}
+    await appender.close()
+
+
+async def test_a_sum_that_a_settle_could_not_take_is_refused_and_the_rest_is_counted(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 2**60}))
+    assert await appender.append("n1", 2, payload({A: 2**60 - 2**10, B: 1})) == ""
+    assert await appender.append("n1", 3, payload({B: 1, A: 2**10}, [(A, 2**10, "x1"), (B, 1, "x2")])) == "s1 x0"
+    assert (await sums_of(log, A)).open_sum == SUM_MAX - 2**10
+    assert (await sums_of(log, B)).open_sum == 3
+    # refused, so not remembered: it counts once there is room again
+    batch = await log.seal(part_of(A))
+    await log.drop(batch.partition, batch.number, [])
+    assert await appender.append("n1", 4, payload(ids=[(A, 2**10, "x1")])) == ""
+    await appender.close()
+
+
+async def test_a_full_counter_takes_nothing_more(log):
+    appender = await appender_of(log)
+    await log.drop(part_of(A), 0, [A])
+    answer = await appender.append("n1", 1, payload({A: 1, B: 2}, [(A, 1, "x1"), (A, 1, "x1"), (B, 1, "x2")]))
+    assert sorted(answer.split()) == ["s0", "x0", "x1"]
+    assert await sums_of(log, A) == Unsettled(1, None, None, None)
+    assert (await sums_of(log, B)).open_sum == 3
+    await appender.close()
+
+
+async def test_seal_answers_the_same_batch_until_it_is_dropped(log):
+    appender = await appender_of(log)
+    assert await log.seal(part_of(A)) is None
+    await appender.append("n1", 1, payload({A: 5}))
+    batch = await log.seal(part_of(A))
+    assert (batch.partition, batch.number, batch.incarnation) == (part_of(A), 1, 1)
+    assert (batch.sums, batch.calls) == ({A: 5}, {"n1": 1})
+    await appender.append("n1", 2, payload({A: 3}))
+    assert await log.seal(part_of(A)) == batch
+    assert await sums_of(log, A) == Unsettled(2, 1, 5, 3)
+    assert not await log.drop(part_of(A), 0, [])
+    assert await log.drop(part_of(A), 1, [])
+    assert not await log.drop(part_of(A), 1, [])
+    assert await sums_of(log, A) == Unsettled(2, None, None, 3)
+    assert (await log.seal(part_of(A))).number == 2
+    await appender.close()
+
+
+async def test_a_batch_carries_each_writers_last_call(log):
+    appender = await appender_of(log)
+    await log.introduce("n2", 0)
+    await appender.append("n1", 1, payload({A: 1}))
+    await appender.append("n1", 2, payload({A: 1}))
+    await appender.append("n2", 1, payload({A: 1}))
+    assert (await log.seal(part_of(A))).calls == {"n1": 2, "n2": 1}
+    await appender.close()
+
+
+async def test_a_stranger_is_refused_and_changes_nothing(log):
+    appender = await appender_of(log)
+    with pytest.raises(LogUnrepaired):
+        await appender.append("stranger", 1, payload({A: 1}))
+    assert (await sums_of(log, A)).open_sum is None
+    await appender.close()
+
+
+async def test_a_partition_without_a_number_refuses_appends_and_seals(log):
+    await log.introduce("n1", 0)
+    appender = await log.connect(lambda: None)
+    with pytest.raises(LogUnrepaired):
+        await appender.append("n1", 1, payload({A: 1}))
+    with pytest.raises(LogUnrepaired):
+        await log.seal(part_of(A))
+    await repaired(log)
+    assert await appender.append("n1", 1, payload({A: 1})) == ""
+    await appender.close()
+
+
+async def test_introducing_a_known_writer_changes_nothing(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 1}))
+    introduced = await log.introduce("n1", 0)
+    assert (introduced.known, introduced.last) == (True, 1)
+    introduced = await log.introduce("n2", 7)
+    assert (introduced.known, introduced.last) == (False, 7)
+    await appender.close()
+
+
+async def test_repair_keeps_what_is_not_settled(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 5}))
+    await log.seal(part_of(A))
+    await appender.append("n1", 2, payload({A: 3}))
+    await repaired(log, settled=0, incarnation=2)
+    assert await sums_of(log, A) == Unsettled(2, 1, 5, 3)
+    batch = await log.seal(part_of(A))
+    assert (batch.number, batch.incarnation) == (1, 2)
+    await appender.close()
+
+
+async def test_repair_drops_what_is_settled_and_opens_the_next_batch(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 5}))
+    await log.seal(part_of(A))
+    await appender.append("n1", 2, payload({A: 3}))
+    await repaired(log, settled=1, incarnation=2)
+    assert await sums_of(log, A) == Unsettled(2, None, None, 3)
+    await repaired(log, settled=6, incarnation=3, full=(B,))  # Redis went back in time
+    assert await sums_of(log, A) == Unsettled(7, None, None, None)
+    assert await log.seal(part_of(A)) is None
+    assert await appender.append("n1", 3, payload({B: 3})) == "s0"
+    await appender.close()
+
+
+async def test_repair_under_an_older_incarnation_is_refused(log):
+    await repaired(log, incarnation=5)
+    with pytest.raises(LogUnrepaired):
+        await repaired(log, incarnation=4)
+
+
+async def test_a_batch_carries_the_incarnation_it_was_sealed_under(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 5}))
+    await repaired(log, incarnation=9)
+    assert (await log.seal(part_of(A))).incarnation == 9
+    await appender.close()
+
+
+async def test_counters_may_hold_any_text(log):
+    appender = await appender_of(log)
+    names = ["default:" + key for key in ('"', "\\", "a b", "\n\x01", "🙂", "é", "e\u0301", "{0}", "x" * 512)]
+    await appender.append("n1", 1, payload({name: i for i, name in enumerate(names)}))
+    for i, name in enumerate(names):
+        assert (await sums_of(log, name)).open_sum == i
+    for i, name in enumerate(names):
+        assert (await log.seal(part_of(name))).sums[name] == i
+    await appender.close()
+
+
+async def test_a_call_without_content_only_shows_life(log):
+    appender = await appender_of(log)
+    assert await appender.append("n1", 1, payload()) == ""
+    assert (await log.introduce("n1", 0)).last == 1
+    assert all([await log.seal(p) is None for p in range(PARTITIONS)])
+    await appender.close()

@@ -1,0 +1,102 @@
+"""The contract of the store of record, on the in-memory twin and on Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cluster.ring import partition_of
+from node.settlement import FULL, Batch, Stored
+from tests.contract.conftest import PARTITIONS
+
+A, B = "default:a", "default:b"
+P = partition_of(A, PARTITIONS)
+
+
+def batch(number: int, sums: dict[str, int], incarnation: int = 1, calls: dict[str, int] | None = None) -> Batch:
+    return Batch(P, number, incarnation, sums, calls or {"n1": number})
+
+
+async def test_a_fence_raises_the_incarnation_once_per_redis(store):
+    first = await store.fence(0, "run-1", lost=False)
+    assert first.settled == dict.fromkeys(range(PARTITIONS), 0)
+    assert (await store.fence(0, "run-1", lost=False)).incarnation == first.incarnation
+    assert (await store.fence(0, "run-2", lost=False)).incarnation == first.incarnation + 1
+    assert (await store.fence(0, "run-2", lost=True)).incarnation == first.incarnation + 2
+
+
+async def test_a_batch_is_settled_once(store):
+    await store.fence(0, "run-1", lost=False)
+    first = await store.settle(batch(1, {A: 5, "other:a": 7}))
+    assert (first.moved, first.settled, list(first.full)) == (True, 1, [])
+    again = await store.settle(batch(1, {A: 5, "other:a": 7}))
+    assert (again.moved, again.settled) == (False, 1)
+    assert await store.stored([A, "other:a"]) == [Stored(5, 1), Stored(7, 0 if _p("other:a") != P else 1)]
+
+
+def _p(counter: str) -> int:
+    return partition_of(counter, PARTITIONS)
+
+
+async def test_batches_settle_in_order_only(store):
+    await store.fence(0, "run-1", lost=False)
+    assert not (await store.settle(batch(2, {A: 5}))).moved
+    assert (await store.settle(batch(1, {A: 1}))).moved
+    assert (await store.settle(batch(2, {A: 5}))).moved
+    assert await store.stored([A]) == [Stored(6, 2)]
+
+
+async def test_a_batch_of_an_older_incarnation_changes_nothing(store):
+    await store.fence(0, "run-1", lost=False)
+    assert (await store.fence(0, "run-2", lost=False)).incarnation == 2
+    settled = await store.settle(batch(1, {A: 5}, incarnation=1))
+    assert (settled.moved, settled.settled) == (False, 0)
+    assert await store.stored([A]) == [Stored(None, 0)]
+    assert (await store.settle(batch(1, {A: 5}, incarnation=2))).moved
+
+
+async def test_of_many_settles_of_one_batch_at_once_one_moves(store):
+    await store.fence(0, "run-1", lost=False)
+    for number in range(1, 6):
+        results = await asyncio.gather(*(store.settle(batch(number, {A: 1, B: 2})) for _ in range(6)))
+        assert sum(result.moved for result in results) == 1
+        assert {result.settled for result in results} == {number}
+    assert (await store.stored([A]))[0].value == 5
+
+
+async def test_a_zero_creates_the_counter(store):
+    await store.fence(0, "run-1", lost=False)
+    await store.settle(batch(1, {A: 0}))
+    assert await store.stored([A]) == [Stored(0, 1)]
+
+
+async def test_an_empty_batch_moves_the_number(store):
+    await store.fence(0, "run-1", lost=False)
+    assert (await store.settle(batch(1, {}))).moved
+    assert await store.stored([A]) == [Stored(None, 1)]
+
+
+async def test_a_counter_past_the_limit_is_told_to_be_full_whoever_settled(store):
+    await store.fence(0, "run-1", lost=False)
+    await store.settle(batch(1, {A: FULL - 1}))
+    filling = batch(2, {A: 1, B: 1})
+    assert list((await store.settle(filling)).full) == [A]
+    assert list((await store.settle(filling)).full) == [A]
+    assert list((await store.fence(0, "run-1", lost=False)).full) == [A]
+
+
+async def test_many_counters_are_read_in_the_order_asked(store):
+    await store.fence(0, "run-1", lost=False)
+    names = [f"default:k{i}" for i in range(100)]
+    mine = {name: i for i, name in enumerate(names) if _p(name) == P}
+    await store.settle(batch(1, mine))
+    values = [stored.value for stored in await store.stored(names)]
+    assert values == [mine.get(name) for name in names]
+
+
+async def test_counters_may_hold_any_text(store):
+    await store.fence(0, "run-1", lost=False)
+    names = [
+        "default:" + key for key in ('"', "\\", "a b", "\n\x01", "🙂", "é", "e\u0301", "a:b", "'; DROP", "x" * 512)
+    ]
+    await store.settle(batch(1, {name: i for i, name in enumerate(names)}))
+    assert [stored.value for stored in await store.stored(names)] == list(range(len(names)))

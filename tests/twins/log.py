@@ -1,0 +1,184 @@
+"""A lane of the log in memory: log.lua again, in Python. It passes the same contract suite as the real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from cluster.ring import partition_of
+from node.errors import LogGap, LogUnavailable, LogUnrepaired
+from node.ports import Facts, Fenced, Introduced
+from node.settlement import SUM_MAX, Batch, Unsettled
+
+CALLS_IN_FLIGHT = 2
+
+
+@dataclass
+class Part:
+    """A partition: its open batch and, where there is one, the sealed one."""
+
+    open_number: int
+    sums: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    sealed: Batch | None = None
+
+
+@dataclass
+class Writer:
+    last: int
+    answers: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryLog:
+    """`ports.Log`. Everything it holds can be looked at; `flush` empties it as FLUSHALL does."""
+
+    partitions: int
+    now_s: Callable[[], float] = lambda: 0.0
+    run_id: str = "run-1"
+    trouble: str | None = None
+    cluster: str | None = None
+    incarnation: int | None = None
+    parts: dict[int, Part] = field(default_factory=dict)
+    writers: dict[str, Writer] = field(default_factory=dict)
+    ids: dict[tuple[int, int, str], int] = field(default_factory=dict)  # (window's length, window, digest) -> value
+    full: set[str] = field(default_factory=set)
+    appenders: list[MemoryAppender] = field(default_factory=list)
+
+    def flush(self) -> None:
+        self.cluster = self.incarnation = None
+        self.parts.clear()
+        self.writers.clear()
+        self.ids.clear()
+        self.full.clear()
+
+    async def connect(self, broken: Callable[[], None]) -> MemoryAppender:
+        appender = MemoryAppender(self, broken)
+        self.appenders.append(appender)
+        return appender
+
+    async def facts(self) -> Facts:
+        return Facts(self.run_id, self.cluster, self.incarnation, self.trouble)
+
+    async def introduce(self, writer: str, last: int) -> Introduced:
+        known = writer in self.writers
+        return Introduced(known, self.writers.setdefault(writer, Writer(last)).last)
+
+    async def repair(self, fenced: Fenced) -> None:
+        if self.incarnation is not None and self.incarnation > fenced.incarnation:
+            raise LogUnrepaired
+        self.full.update(fenced.full)
+        for p, settled in fenced.settled.items():
+            part = self.parts.get(p)
+            if part is None or part.open_number <= settled:
+                self.parts[p] = Part(settled + 1)
+            elif part.sealed and part.sealed.number <= settled:
+                part.sealed = None
+        self.cluster, self.incarnation = fenced.cluster, fenced.incarnation
+
+    async def seal(self, partition: int) -> Batch | None:
+        part = self._part(partition)
+        assert self.incarnation is not None
+        if part.sealed is None and part.calls:
+            part.sealed = Batch(partition, part.open_number, self.incarnation, part.sums, part.calls)
+            part.open_number, part.sums, part.calls = part.open_number + 1, {}, {}
+        # a batch that was sealed before a repair is settled under the incarnation of the repair
+        return replace(part.sealed, incarnation=self.incarnation) if part.sealed else None
+
+    async def drop(self, partition: int, settled: int, full: Sequence[str]) -> bool:
+        self.full.update(full)
+        part = self.parts.get(partition)
+        if part is None or part.sealed is None or part.sealed.number > settled:
+            return False
+        part.sealed = None
+        return True
+
+    async def read(self, counters: Sequence[str]) -> list[Unsettled]:
+        return [self._unsettled(counter) for counter in counters]
+
+    def _unsettled(self, counter: str) -> Unsettled:
+        part = self._part(partition_of(counter, self.partitions))
+        sealed = part.sealed
+        return Unsettled(
+            part.open_number,
+            sealed.number if sealed else None,
+            sealed.sums.get(counter) if sealed else None,
+            part.sums.get(counter),
+        )
+
+    def _part(self, partition: int) -> Part:
+        if partition not in self.parts:
+            raise LogUnrepaired
+        return self.parts[partition]
+
+    # --- append: log.lua, function by function ----------------------------------------------------------------
+
+    def append(self, name: str, number: int, payload: bytes) -> str:
+        writer = self.writers.get(name)
+        if writer is None:
+            raise LogUnrepaired
+        if number <= writer.last:
+            if number not in writer.answers:
+                raise LogUnavailable
+            return writer.answers[number]
+        if number > writer.last + 1:
+            raise LogGap
+        content = json.loads(payload)
+        for item in content["sums"] + content["ids"]:
+            self._part(int(item[0])).calls  # noqa: B018  raises when there is none
+        for item in content["sums"] + content["ids"]:
+            self._part(int(item[0])).calls[name] = number
+        answer = " ".join(self._sums(content["sums"]) + self._items(content["ids"]))
+        writer.last = number
+        writer.answers[number] = answer
+        writer.answers.pop(number - CALLS_IN_FLIGHT, None)
+        return answer
+
+    def _sums(self, sums: list[list[str]]) -> list[str]:
+        return [f"s{i}" for i, (p, counter, total) in enumerate(sums) if not self._add(p, counter, int(total))]
+
+    def _items(self, items: list[tuple[str, str, str, str, int]]) -> list[str]:
+        answer = []
+        for i, (p, counter, value, digest, seconds) in enumerate(items):
+            window = int(self.now_s() // seconds)
+            had = self.ids.get((seconds, window, digest), self.ids.get((seconds, window - 1, digest)))
+            if had is not None:
+                answer.append(f"{'r' if had == int(value) else 'm'}{i}")
+            elif self._add(p, counter, int(value)):
+                self.ids[seconds, window, digest] = int(value)
+            else:
+                answer.append(f"x{i}")
+        return answer
+
+    def _add(self, partition: str, counter: str, amount: int) -> bool:
+        sums = self._part(int(partition)).sums
+        if counter in self.full or sums.get(counter, 0) + amount >= SUM_MAX:
+            return False
+        sums[counter] = sums.get(counter, 0) + amount
+        return True
+
+
+class MemoryAppender:
+    """`ports.Appender`. `cut` breaks the connection; `lose_next` runs a call and loses its answer."""
+
+    def __init__(self, log: MemoryLog, broken: Callable[[], None]) -> None:
+        self._log, self._broken = log, broken
+        self.open = True
+        self.lose_next = False
+
+    async def append(self, writer: str, number: int, payload: bytes) -> str:
+        if not self.open:
+            raise LogUnavailable
+        answer = self._log.append(writer, number, payload)
+        if self.lose_next:
+            self.cut()
+            raise LogUnavailable
+        return answer
+
+    def cut(self) -> None:
+        self.open = False
+        self._broken()
+
+    async def close(self) -> None:
+        self.open = False
