@@ -15,6 +15,7 @@ import ipaddress
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import time
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CONF = Path(__file__).resolve().parent.parent / "nginx.conf"
 MAX_MEMBERS = 1024
+MAX_OPEN_FILES = 32768  # twice nginx.conf's worker_connections: a client's and a node's
 KEEPALIVE = 64  # idle connections to nodes, for each nginx worker
 KEPT_GENERATIONS = 16  # longer than old workers live (worker_shutdown_timeout)
 TEST_TIMEOUT_S = 10.0
@@ -217,10 +219,10 @@ class Balancer:
 
     def _base(self, directives: str) -> list[str]:
         root = "user root; " if os.geteuid() == 0 else ""
-        given = (root + directives).strip()
+        files = f"worker_rlimit_nofile {_open_files()}; "
+        given = (root + files + directives).strip()
         folder = str(self.directory)
-        more = ["-g", given] if given else []
-        return [str(self._nginx), "-p", folder, "-c", f"{folder}/nginx.conf", *more]
+        return [str(self._nginx), "-p", folder, "-c", f"{folder}/nginx.conf", "-g", given]
 
     def _begin_generation(self) -> None:
         """Name the closing file of the workers to come. Old workers keep theirs, a few reloads back."""
@@ -242,6 +244,12 @@ class Balancer:
         if what != self._complained:
             log.warning("%s", what)
         self._complained = what
+
+
+def _open_files() -> int:
+    """As many as a worker may open without special rights: asking for more is an alert at every reload."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
 
 
 def _quoted(path: Path) -> str:
