@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cluster.balancer import Balancer
 from cluster.local.child import Recipe
+from cluster.local.guard import command_of, members
 from cluster.local.service import Service
 
 
@@ -24,6 +27,13 @@ class Front(Service):
         self.balancer = balancer
         self._log = log
         self._answers = answers
+
+    def prepare(self) -> None:
+        """Workers survive a killed master and keep the port: they are ended before a new one starts."""
+        for pid in members(self._group):
+            if command_of(pid).startswith("nginx:"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def recipe(self) -> Recipe:
         return Recipe(self.balancer.command(), self._log, self.balancer.directory)

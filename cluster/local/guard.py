@@ -62,6 +62,15 @@ def members(group: int) -> list[int]:
     ]
 
 
+def command_of(pid: int) -> str:
+    """The command line (nginx writes there what it is); empty when the process is gone."""
+    if Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+        return ""
+    return subprocess.run(["ps", "-p", str(pid), "-o", "args="], capture_output=True, text=True, check=False).stdout
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
     return process_table().get(pid, ("X", 0))[0] not in "ZX"

@@ -49,11 +49,13 @@ class RedisServer(Service):
     def url(self) -> str:
         return f"redis://{HOST}:{self._port}/0"
 
-    def recipe(self) -> Recipe:
+    def prepare(self) -> None:
         self._folder.mkdir(exist_ok=True)
         # The folder is the working directory and the paths are relative: no name needs quoting.
         (self._folder / "redis.conf").write_text(CONFIG.format(port=self._port))
         (self._folder / "made-by").write_text(self.program.kind)
+
+    def recipe(self) -> Recipe:
         command = [str(self.program.path), "redis.conf"]
         return Recipe(command, self._log, self._folder, keep_fds=(self._lock_fd,))
 

@@ -34,6 +34,10 @@ class Service(ABC):
         self._group = group
         self.child: Child | None = None
 
+    def prepare(self) -> None:
+        """What has to be there, or to be gone, before each start."""
+        return
+
     @abstractmethod
     def recipe(self) -> Recipe:
         """How to start it, now."""
@@ -45,6 +49,7 @@ class Service(ABC):
     async def start(self) -> None:
         """Returns when it is ready. StartFailed, with the end of its log, when it does not get so."""
         for attempt in range(1, self.attempts + 1):
+            self.prepare()
             self.child = child = await Child.start(self.recipe(), self._group)
             if await until(self.is_ready, self.start_timeout_s, give_up=child.has_ended):
                 return

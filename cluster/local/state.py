@@ -59,6 +59,8 @@ class ClusterState:
             return cls(**values, nodes=nodes)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise LocalError(f"{path} belongs to another user: do this as that user.") from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise LocalError(f"Cannot read {path} ({error}): is it your cluster? `up --fresh` starts anew.") from error
 
