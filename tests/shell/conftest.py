@@ -1,0 +1,77 @@
+"""The loops over ports: writer, reader and settler, run on the in-memory twins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from node.call import Windows
+from node.increment import Increment
+from node.reader import Reader
+from node.settler import Settler
+from node.writer import Writer
+from tests.twins.log import MemoryLog
+from tests.twins.meter import MemoryMeter
+from tests.twins.store import MemoryStore
+
+PARTITIONS = 8
+ALL = frozenset(range(PARTITIONS))
+
+
+class World:
+    """One log, one store, and as many nodes' parts as a test wants."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog(PARTITIONS)
+        self.store = MemoryStore(PARTITIONS)
+        self.meter = MemoryMeter()
+
+    def writer(self, name: str = "n1", **settings: Any) -> Writer:
+        return Writer(self.log, self.store, 0, name, PARTITIONS, Windows(), monotonic, **settings)
+
+    def reader(self) -> Reader:
+        return Reader(self.log, self.store)
+
+    def settler(self, owned: frozenset[int] = ALL) -> Settler:
+        return Settler(self.log, self.store, self.meter, lambda: owned, interval_s=3600)
+
+    async def value(self, counter: str) -> int:
+        async with running(reader := self.reader()):
+            return await reader.value(counter)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@asynccontextmanager
+async def running(*parts: Any) -> AsyncIterator[None]:
+    """Runs the parts' loops; one that ends by itself fails the test."""
+    tasks = [asyncio.create_task(part.run()) for part in parts]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def until(condition: Any, timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def increment(key: str = "a", value: int = 1, idempotency_key: str | None = None) -> Increment:
+    return Increment(f"default:{key}", value, idempotency_key)
