@@ -84,7 +84,7 @@ class Node:
             deadline_s,
             config.inbox_max,
         )
-        self.reader = Reader(redis_log, store, deadline_s)
+        self.reader = Reader(redis_log, store, monotonic, deadline_s)
         self.settler = Settler(redis_log, store, self.meter, lambda: self.agent.owned, config.flush_interval_ms / 1000)
         self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set)
         self._servers = self._build_servers()

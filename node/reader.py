@@ -1,6 +1,6 @@
 """Exact reads on any node: what Postgres has, plus what waits in Redis, put together by `settlement.value_of`.
 
-Reads are batched like writes: what was asked for while the last reading was under way is read together in the next.
+Reads are batched like writes: what was asked for while the last readings were under way is read together in the next.
 The stored half may come from a cache, however old: the batch numbers say whether it still fits, so the cache is never
 wrong, only useless.
 """
@@ -8,71 +8,115 @@ wrong, only useless.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
-from node.errors import LogUnavailable, NotFound, Unavailable
+from node.errors import LogUnavailable, NotFound, TallyError, Unavailable
 from node.ports import Log, Store
 from node.settlement import Apart, Stored, value_of
 
 READ_MAX = 512  # counters in one reading
+READINGS_IN_FLIGHT = 2
 TRIES_MAX = 8  # a settle between the two reads costs one; so many in a row mean that the stores do not fit together
 CACHE_MAX = 100_000
 WAITING_MAX = 10_000
 PAUSE_S = 0.005
+SWEEP_INTERVAL_S = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A read that waits for its value. `reply` is called exactly once."""
+
+    reply: Callable[[int | TallyError], None]
+    deadline: float  # monotonic seconds
+    answered: bool = False
+
+    def answer(self, result: int | TallyError | None) -> None:
+        if not self.answered:
+            self.answered = True
+            self.reply(NotFound() if result is None else result)
 
 
 class Reader:
-    """`value(counter)` for many callers at once."""
+    """The values of counters, for many callers at once. `now` gives monotonic seconds."""
 
-    def __init__(self, log: Log, store: Store, deadline_s: float = 5.0) -> None:
-        self._log, self._store, self._deadline_s = log, store, deadline_s
-        self._waiting: dict[str, list[asyncio.Future[int | None]]] = {}
-        self._asked = asyncio.Event()
+    def __init__(self, log: Log, store: Store, now: Callable[[], float], deadline_s: float = 5.0) -> None:
+        self._log, self._store, self._now, self._deadline_s = log, store, now, deadline_s
+        self._waiting: dict[str, list[Asked]] = {}
+        self._reading: set[Asked] = set()  # those whose value is on its way
+        self._work = asyncio.Event()
         self._cache: dict[str, Stored] = {}
 
+    def ask(self, counter: str, reply: Callable[[int | TallyError], None]) -> None:
+        """Everything acknowledged before is in the value that `reply` gets: or NotFound, or Unavailable.
+
+        Errors: Unavailable, when too many are waiting.
+        """
+        waiting = self._waiting.get(counter)
+        if waiting is None:
+            if len(self._waiting) >= WAITING_MAX:
+                raise Unavailable("Too many reads are waiting; try again later.")
+            waiting = self._waiting[counter] = []
+        waiting.append(Asked(reply, self._now() + self._deadline_s))
+        self._work.set()
+
     async def value(self, counter: str) -> int:
-        """Everything acknowledged before the call is in it. Errors: NotFound, Unavailable."""
-        if len(self._waiting) >= WAITING_MAX:
-            raise Unavailable("Too many reads are waiting; try again later.")
-        answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(counter, []).append(answer)
-        self._asked.set()
-        try:
-            value = await asyncio.wait_for(answer, self._deadline_s)
-        except TimeoutError:
-            raise Unavailable("The value could not be read in time; try again.") from None
-        if value is None:
-            raise NotFound
-        return value
+        """`ask`, awaited. Errors: NotFound, Unavailable."""
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def reply(result: int | TallyError) -> None:
+            if answer.done():  # its caller has gone
+                return
+            if isinstance(result, TallyError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        self.ask(counter, reply)
+        return await answer
 
     async def run(self) -> None:
         """Reads until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep(), name="reader deadlines")
+            for _ in range(READINGS_IN_FLIGHT):
+                tasks.create_task(self._keep_reading(), name="reader")
+
+    async def _keep_reading(self) -> None:
         while True:
-            await self._asked.wait()
-            counters = list(self._waiting)[:READ_MAX]
-            asked = {counter: self._waiting.pop(counter) for counter in counters}
+            await self._work.wait()
+            asked = {counter: self._waiting.pop(counter) for counter in list(islice(self._waiting, READ_MAX))}
             if not self._waiting:
-                self._asked.clear()
+                self._work.clear()
+            if not asked:  # the other loop has taken them
+                continue
+            reading = [asked_for for several in asked.values() for asked_for in several]
+            self._reading.update(reading)
             try:
-                values = await self._read(counters)
+                values = await self._read(list(asked))
             except Unavailable as error:
-                for answers in asked.values():
-                    _answer(answers, error)
+                for each in reading:
+                    each.answer(error)
             else:
-                for counter, answers in asked.items():
-                    _answer(answers, values[counter])
+                for counter, several in asked.items():
+                    for each in several:
+                        each.answer(values[counter])
+            finally:
+                self._reading.difference_update(reading)
 
     async def _read(self, counters: Sequence[str]) -> dict[str, int | None]:
         values: dict[str, int | None] = {}
         missing = list(counters)
         for attempt in range(TRIES_MAX):
-            await self._fill_cache([counter for counter in missing if counter not in self._cache])
-            readings = zip(missing, await self._log.read(missing), strict=True)
+            stored = await self._stored(missing)
+            readings = zip(missing, stored, await self._log.read(missing), strict=True)
             missing = []
-            for counter, unsettled in readings:
-                value = value_of(self._cache[counter], unsettled)
+            for counter, half, unsettled in readings:
+                value = value_of(half, unsettled)
                 if isinstance(value, Apart):
-                    del self._cache[counter]
+                    self._cache.pop(counter, None)
                     missing.append(counter)
                 else:
                     values[counter] = value
@@ -81,20 +125,25 @@ class Reader:
             await asyncio.sleep(PAUSE_S * attempt)
         raise LogUnavailable("Redis and Postgres do not fit together yet; try again.")
 
-    async def _fill_cache(self, counters: list[str]) -> None:
-        if not counters:
-            return
-        stored = await self._store.stored(counters)
-        while len(self._cache) > CACHE_MAX - len(counters):
-            del self._cache[next(iter(self._cache))]  # the oldest: it is the likeliest to be useless
-        self._cache.update(zip(counters, stored, strict=True))
+    async def _stored(self, counters: list[str]) -> list[Stored]:
+        """Out of the cache where it has them. Two loops share the cache, so nothing is looked up in it after an
+        await.
+        """
+        found = {counter: self._cache.get(counter) for counter in counters}
+        missing = [counter for counter, stored in found.items() if stored is None]
+        if missing:
+            fresh = dict(zip(missing, await self._store.stored(missing), strict=True))
+            found.update(fresh)
+            while len(self._cache) > CACHE_MAX - len(fresh):
+                del self._cache[next(iter(self._cache))]  # the oldest: it is the likeliest to be useless
+            self._cache.update(fresh)
+        return [stored for stored in found.values() if stored is not None]
 
-
-def _answer(answers: list[asyncio.Future[int | None]], result: int | Exception | None) -> None:
-    for answer in answers:
-        if answer.done():  # its caller has gone
-            continue
-        if isinstance(result, Exception):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            now = self._now()
+            late = [each for several in self._waiting.values() for each in several if each.deadline <= now]
+            late += [each for each in self._reading if each.deadline <= now]
+            for each in late:
+                each.answer(Unavailable("The value could not be read in time; try again."))

@@ -35,7 +35,7 @@ class World:
         return Writer(self.log, self.store, 0, name, PARTITIONS, Windows(), monotonic, **settings)
 
     def reader(self) -> Reader:
-        return Reader(self.log, self.store)
+        return Reader(self.log, self.store, monotonic)
 
     def settler(self, owned: frozenset[int] = ALL) -> Settler:
         return Settler(self.log, self.store, self.meter, lambda: owned, interval_s=3600)
