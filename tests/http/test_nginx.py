@@ -150,6 +150,12 @@ class Front:
         writer.close()
         return head, body
 
+    async def kept_open(self) -> bool:
+        """Whether the answer to a POST lets its connection be used again."""
+        async with self.client.post(self.url(), data=b"{}") as answer:
+            assert answer.status == 204
+            return answer.headers.get("Connection") != "close"
+
     def announce(self) -> None:
         """What the balancer does before a reload."""
         Path((self.balancer.directory / "closing.conf").read_text().split('"')[3]).touch()
@@ -267,6 +273,21 @@ async def test_the_path_arrives_as_it_was_sent(tmp_path: Path, path: str) -> Non
             head, _ = await nginx.raw(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
             assert head.startswith(b"HTTP/1.1 204")
             assert node.seen[-1].line == f"GET {path} HTTP/1.1"
+
+
+async def test_an_announced_reload_asks_every_client_to_give_up_its_connection(tmp_path: Path) -> None:
+    async with upstream() as node, front(tmp_path, node.url) as nginx:
+        await nginx.reaches(node)
+        assert await nginx.kept_open()
+        give_up_at = asyncio.get_running_loop().time() + DEADLINE_S
+        nginx.announce()
+        while await nginx.kept_open():  # the workers of a reload just before may still be starting
+            assert asyncio.get_running_loop().time() < give_up_at, "no answer asks to close"
+            nginx.announce()
+        assert (node.seen[-1].line, node.seen[-1].body) == ("POST /increment HTTP/1.1", b"{}")
+        node.die()
+        await nginx.post()  # uses up a kept connection to the node
+        assert refused(await nginx.post())["counted"] is False, "nginx's own errors are JSON then, too"
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
