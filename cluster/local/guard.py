@@ -9,7 +9,7 @@ A child that the launcher was just starting cannot slip through: until it has ex
 copy of the write end, and it joins the group before that, so the guard reads end of file only when the child
 is in the group.
 
-    python -I -S guard.py PIPE_FD LOCK_FD
+    python -I -S guard.py PIPE_FD LOCK_FD [GRACE_S]
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def _until_empty(group: int, timeout_s: float, signum: signal.Signals | None = N
     return True
 
 
-def clear(group: int) -> None:
+def clear(group: int, grace_s: float) -> None:
     """Stops every process of the group: SIGINT, a grace, then SIGKILL."""
     left = members(group)
     _signal_all(left, signal.SIGINT)
     _signal_all(left, signal.SIGCONT)  # a paused node has to wake up to end
-    if not _until_empty(group, GRACE_S):
+    if not _until_empty(group, grace_s):
         _until_empty(group, KILL_S, signal.SIGKILL)
 
 
@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     while os.read(pipe, 64):
         pass
-    clear(os.getpgrp())
+    clear(os.getpgrp(), float(arguments[2]) if len(arguments) > 2 else GRACE_S)
 
 
 if __name__ == "__main__":
