@@ -114,7 +114,7 @@ class Balancer:
         self._conf = conf
         self._generation = 0
         self._written = NOBODY  # what upstreams.conf says
-        self._serving = False  # whether nginx had members before the last change
+        self._serving = False  # whether clients may be served by what nginx runs with
         self._untold = False  # whether there is something on disk that nginx may not have read
         self._reloaded_at = float("-inf")
         self._complained: str | None = None
@@ -178,7 +178,7 @@ class Balancer:
 
     async def _rewrite(self, text: str) -> None:
         """New upstreams on disk, checked by nginx. What it refuses is undone: it goes on with what it has."""
-        before, self._reloaded_at = self._written, time.monotonic()
+        before, started, self._reloaded_at = self._written, self.pid is not None, time.monotonic()
         self._write("upstreams.conf", text)
         try:
             refusal = await self._refusal()
@@ -187,11 +187,12 @@ class Balancer:
         except BaseException:  # cancelled in the middle, too: nothing unchecked may stay on disk
             self._write("upstreams.conf", before)
             raise
-        self._serving, self._written, self._untold = before != NOBODY, text, True
+        self._serving = before != NOBODY or not started  # not started: it may read, and serve, the new ones
+        self._written, self._untold = text, True
         log.info("upstreams: %s", ", ".join(re.findall(r"server (\S+) max_fails", text)) or "nobody")
 
     async def _reload(self, pid: int) -> None:
-        """Announce, wait, tell nginx. With nobody behind nginx there is nothing to announce."""
+        """Announce, wait, tell nginx. Where clients only got 503 there is nothing to announce."""
         if self._serving and self._announce_s > 0:
             self._closing(self._generation).touch()
             await asyncio.sleep(self._announce_s)
