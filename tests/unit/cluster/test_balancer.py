@@ -218,6 +218,7 @@ async def test_an_nginx_that_was_starting_when_the_members_came_is_told_later(tm
         await until(lambda: (balancer.directory / "upstreams.conf").read_text() != NOBODY)
         async with a_master(balancer, tmp_path / "heard") as heard:
             await until(lambda: heard() == 1)
+        assert (balancer.directory / "closing-1").exists(), "it may have served the members: so it is announced"
 
 
 async def test_a_registry_out_of_reach_never_empties_the_upstreams(tmp_path: Path) -> None:
