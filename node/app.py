@@ -14,7 +14,10 @@ import secrets
 import signal
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
 from time import monotonic
+
+from quart import Quart
 
 from cluster import registry as cluster_registry
 from cluster.agent import Agent
@@ -24,13 +27,14 @@ from node.config import Config
 from node.door import Door
 from node.errors import Unavailable
 from node.health import Health
+from node.lane import Lane
 from node.limiter import Limiter, Rate
 from node.log import RedisLog
 from node.meter import StatsdMeter
 from node.reader import Reader
 from node.routes import increment, ops
 from node.routes.http import application
-from node.serve import Server, listen, server
+from node.serve import Hypercorn, Server, Uvicorn, listen
 from node.settler import Settler
 from node.store import PostgresStore
 from node.writer import Writer
@@ -171,10 +175,14 @@ class Node:
         operations = application("tally-operations")
         operations.register_blueprint(ops.health_blueprint(self.health))
         operations.register_blueprint(ops.ops_blueprint(self._describe, self.drain))
-        return [
-            server(config.server, public, self._sockets.public),
-            server("hypercorn", operations, [self._sockets.operations]),
-        ]
+        return [self._public_server(public, door), Hypercorn(operations, [self._sockets.operations])]
+
+    def _public_server(self, app: Quart, door: Door) -> Server:
+        if self._config.server == "hypercorn":
+            return Hypercorn(app, self._sockets.public)
+        if not self._config.hot_lane:
+            return Uvicorn(app, self._sockets.public)
+        return Uvicorn(app, self._sockets.public, partial(Lane, door, self.writer, self.reader))
 
     def _describe(self) -> dict[str, object]:
         view, member = self.agent.view, self.agent.member

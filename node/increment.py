@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
 
 from node.errors import BadRequest
 
@@ -28,15 +29,14 @@ _PLAIN_BODY = re.compile(
     rb'[ \t\r\n]*"value"[ \t\r\n]*:[ \t\r\n]*(0|[1-9][0-9]{0,15})[ \t\r\n]*\}[ \t\r\n]*'
 )
 _FORM_VALUE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unclosed one too, or each of its quotes would be tried
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)"?', re.IGNORECASE)
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+class Increment(msgspec.Struct, frozen=True, gc=False):
     """Add `value` to `counter`; at most once when it carries an idempotency key."""
 
     counter: str  # "<namespace>:<key>", the full name: what a partition is computed from and a batch holds

@@ -15,6 +15,8 @@ import uvicorn
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 
+from node.protocol import LimitedProtocol
+
 BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection, so that nginx closes it first
 
@@ -50,12 +52,12 @@ class Server(Protocol):
 
 
 class Uvicorn(uvicorn.Server):
-    """uvicorn on given sockets."""
+    """uvicorn on given sockets; `protocol` makes the protocol of each connection."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, app: Any, sockets: Sequence[socket.socket], protocol: Any = LimitedProtocol) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -100,7 +102,3 @@ class Hypercorn:
 
     def stop(self) -> None:
         self._stop.set()
-
-
-def server(kind: str, app: Any, sockets: Sequence[socket.socket]) -> Server:
-    return Hypercorn(app, sockets) if kind == "hypercorn" else Uvicorn(app, sockets)

@@ -1,0 +1,303 @@
+"""The hot lane: the seed's two routes, answered from the HTTP parser's callbacks.
+
+A request that has anything unusual about it (a query, chunks, an Expect, HTTP/1.0, a header given twice, a large
+body, any other path) goes to Quart on the same connection, which has every route, these two included. Both entrances
+call the same functions, and answer in the order of the requests: while Quart works on one, those that follow go to
+Quart as well; and one that goes to Quart waits until the lane has answered those before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from node import answers
+from node.answers import Answer
+from node.call import Outcome
+from node.door import Door
+from node.errors import NotFound, TallyError
+from node.increment import BODY_BYTES_MAX, DEFAULT_NAMESPACE, Increment, counter_name, key_of_path, parse_increment
+from node.protocol import LimitedProtocol, Phase
+from node.reader import Reader
+from node.writer import Writer
+
+POST_TARGET = b"/increment"
+GET_TARGET = b"/increment/"
+UNANSWERED_MAX = 64  # pipelined requests of one connection; then it is not read on
+HEADERS_MAX = 40  # a request with more, or with longer ones, is for Quart's entrance to judge
+HEAD_BYTES_MAX = 4096
+KNOWN = frozenset((b"host", b"content-type", b"content-length", b"idempotency-key", b"x-real-ip", b"x-request-id"))
+UNUSUAL = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
+REASONS = {
+    200: b"OK",
+    204: b"No Content",
+    400: b"Bad Request",
+    404: b"Not Found",
+    422: b"Unprocessable Entity",
+    429: b"Too Many Requests",
+    503: b"Service Unavailable",
+}
+
+
+def encode(answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
+    """An answer as HTTP/1.1; `defaults` are the server's own headers (Date)."""
+    lines = [b"HTTP/1.1 %d %s" % (answer.status, REASONS[answer.status])]
+    lines += [b"%s: %s" % header for header in defaults]
+    if answer.body:
+        lines += [b"content-type: application/json", b"content-length: %d" % len(answer.body)]
+    lines += [f"{name.lower()}: {value}".encode("latin-1") for name, value in answer.headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
+
+
+class Slot:
+    """A request's place in the order of its connection's answers."""
+
+    __slots__ = ("_increment", "_key", "_lane", "encoded")
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._increment: Increment | None = None
+        self._key = ""
+        self.encoded: bytes | None = None
+
+    def post(self, increment: Increment) -> None:
+        self._increment = increment
+        self._lane.writer.submit(increment, self.counted)
+
+    def get(self, key: str) -> None:
+        self._key = key
+        self._lane.reader.ask(counter_name(DEFAULT_NAMESPACE, key), self.read)
+
+    def counted(self, outcome: Outcome | TallyError) -> None:
+        assert self._increment is not None
+        door = self._lane.door
+        self.answer(door.failed(outcome) if isinstance(outcome, TallyError) else door.counted(outcome, self._increment))
+
+    def read(self, value: int | TallyError) -> None:
+        self.answer(
+            self._lane.door.failed(value) if isinstance(value, TallyError) else answers.of_value(self._key, value)
+        )
+
+    def answer(self, answer: Answer) -> None:
+        self.encoded = self._lane.encoded(answer)
+        self._lane.flush()
+
+
+class Lane(LimitedProtocol):
+    """One connection."""
+
+    def __init__(self, door: Door, writer: Writer, reader: Reader, **server: Any) -> None:
+        super().__init__(**server)
+        self.door, self.writer, self.reader = door, writer, reader
+        self._slots: deque[Slot] = deque()
+        self._known: dict[bytes, bytes] = {}
+        self._usual = True
+        self._hot = False  # the request that is being parsed is the lane's
+        self._body = b""
+        self._heard = True  # something came since idleness was last looked at
+        self._ending = False  # the server is shutting down: close once everything is answered
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._no_content = b""
+
+    # --- the parser's callbacks -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_idleness()
+
+    def on_message_begin(self) -> None:
+        self.phase, self.idle_bytes = Phase.HEAD, 0
+        self._head_bytes = 0
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._known = {}
+        self._usual = True
+        self._hot = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self.headers.append((name, value))
+        self._head_bytes += len(value)
+        if name in KNOWN:
+            self._usual = self._usual and name not in self._known
+            self._known[name] = value
+        elif name in UNUSUAL:
+            self._usual = False
+
+    def on_headers_complete(self) -> None:
+        if self._usual and self._is_hot():
+            self._hot = True
+            self._body = b""
+            self.phase, self.idle_bytes = Phase.BODY, 0
+            self.disarm()
+        else:
+            self._to_quart()
+
+    def on_body(self, body: bytes) -> None:
+        if self._hot:
+            self.idle_bytes = 0
+            self._body = self._body + body if self._body else body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._hot:
+            super().on_message_complete()
+            return
+        self.phase, self.idle_bytes = Phase.BETWEEN, 0
+        self.disarm()
+        slot = Slot(self)
+        self._slots.append(slot)
+        if len(self._slots) >= UNANSWERED_MAX:
+            self.flow.pause_reading()
+        try:
+            self._ask(slot)
+        except TallyError as error:
+            slot.answer(self.door.failed(error))
+
+    # --- which entrance -------------------------------------------------------------------------------------------
+
+    def _is_hot(self) -> bool:
+        parser = self.parser
+        if b"host" not in self._known or len(self.headers) > HEADERS_MAX or self._head_bytes > HEAD_BYTES_MAX:
+            return False
+        if not parser.should_keep_alive() or parser.get_http_version() != "1.1" or self._quart_is_busy():
+            return False
+        length = self._known.get(b"content-length")
+        if self.url == POST_TARGET:
+            return parser.get_method() == b"POST" and length is not None and int(length) <= BODY_BYTES_MAX
+        if self.url.startswith(GET_TARGET) and parser.get_method() == b"GET":
+            plain = length is None and b"?" not in self.url and b"#" not in self.url
+            return plain and len(self.url) <= HEAD_BYTES_MAX
+        return False
+
+    def _quart_is_busy(self) -> bool:
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _to_quart(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        if self._slots and not self._quart_is_busy():
+            # What comes before it is not answered yet. So it is queued, and `flush` starts it.
+            self.cycle = _Unanswered()  # type: ignore[assignment]
+        super().on_headers_complete()
+
+    # --- the two routes -------------------------------------------------------------------------------------------
+
+    def _ask(self, slot: Slot) -> None:
+        known = self._known
+        peer = self.client[0] if self.client else ""
+        real_ip = known.get(b"x-real-ip")
+        address = real_ip.decode("latin-1") if real_ip else None
+        if self.url == POST_TARGET:
+            client = self.door.admit(peer, address, "/increment")
+            request_id = known.get(b"x-request-id") if client.by_proxy else None
+            slot.post(
+                parse_increment(
+                    _text(known.get(b"content-type")),
+                    self._body,
+                    _text(known.get(b"idempotency-key")),
+                    _text(request_id),
+                )
+            )
+            return
+        self.door.admit(peer, address, self.url.decode("latin-1"))
+        if self.url == GET_TARGET:
+            raise NotFound
+        slot.get(key_of_path(self.url[len(GET_TARGET) :]))
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def encoded(self, answer: Answer) -> bytes:
+        defaults = self.server_state.default_headers
+        if answer is not answers.NO_CONTENT:
+            return encode(answer, defaults)
+        if self._defaults is not defaults:  # the server makes a new list each second, with a new Date
+            self._defaults, self._no_content = defaults, encode(answer, defaults)
+        return self._no_content
+
+    def flush(self) -> None:
+        """Writes the answers that are there, in the order of their requests."""
+        slots = self._slots
+        ready = []
+        while slots and (encoded := slots[0].encoded) is not None:
+            ready.append(encoded)
+            slots.popleft()
+        if not ready or self.transport.is_closing():
+            return
+        self.transport.write(b"".join(ready) if len(ready) > 1 else ready[0])
+        self.server_state.total_requests += len(ready)
+        if slots:
+            return
+        if self.pipeline:
+            super().on_response_complete()
+        elif self.refusal is not None:
+            self.answer_refusal()
+        elif self._ending:
+            self.transport.close()
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
+
+    # --- what the protocol underneath asks ------------------------------------------------------------------------
+
+    def is_answered(self) -> bool:
+        reading = self._hot and self.phase is Phase.BODY
+        return not (self._slots or reading) and super().is_answered()
+
+    def abandon(self) -> None:
+        if not self._hot:
+            super().abandon()
+            return
+        self._hot = False
+        if not self._slots:
+            self.answer_refusal()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._heard = True
+        super()._unset_keepalive_if_required()
+
+    def _watch_idleness(self) -> None:
+        """Closes the connection when nothing came for once to twice the server's keep-alive time.
+
+        One timer a connection, instead of one that is set and cancelled with every request.
+        """
+        if not self._heard and self.is_answered():
+            self.transport.close()
+        if self.transport.is_closing():
+            return
+        self._heard = False
+        self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._watch_idleness)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.flow.pause_reading()  # a client that does not read its answers gets no more of them
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._slots and not self.pipeline:
+            self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        if self._slots:
+            self._ending = True
+        else:
+            super().shutdown()
+
+
+class _Unanswered:
+    """Stands for the lane's requests where uvicorn looks for the one before."""
+
+    response_complete = False
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
