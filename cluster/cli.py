@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from cluster.attack.cli import attack
+from cluster.errors import ClusterError
 from cluster.local import operate, status
 from cluster.local.box import nodes_table
 from cluster.local.errors import LocalError
@@ -33,7 +34,7 @@ class Group(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except LocalError as error:
+        except (LocalError, ClusterError) as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -75,10 +76,13 @@ def up(folder: Folder, fresh: bool, no_nginx: bool, **given: Any) -> None:
     """Start a cluster and stay in front of it. Ctrl-C drains and stops it, twice at once."""
     options = Options(folder.path, nginx=not no_nginx, called=_called(), **given)
     folder.claim()
-    lock_fd = folder.acquire()
-    if fresh:
-        folder.wipe()
-    folder.logs.mkdir(exist_ok=True)
+    try:
+        lock_fd = folder.acquire()
+        if fresh:
+            folder.wipe()
+        folder.logs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"Cannot use {folder.path} ({error}): name a folder you own with --data.") from error
     logging.basicConfig(filename=folder.logs / "launcher.log", format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(Launcher(options, folder, lock_fd, _reporter()).run())
 

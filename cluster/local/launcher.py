@@ -22,7 +22,7 @@ from pathlib import Path
 import aiohttp
 
 from cluster import registry
-from cluster.balancer import Balancer
+from cluster.balancer import CONF, Balancer
 from cluster.local import box, programs, supply
 from cluster.local.errors import LocalError
 from cluster.local.fleet import Fleet
@@ -58,7 +58,6 @@ class Options:
     nginx: bool = True
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     node_command: Sequence[str] = (sys.executable, "-m", "node")
-    restart_s: float = RESTART_S
     called: str = "python3 -m cluster"
 
     @property
@@ -68,9 +67,17 @@ class Options:
 
     @property
     def partitions(self) -> int:
-        text = self.environment.get("TALLY_PARTITIONS") or str(PARTITIONS)
+        return self._positive("TALLY_PARTITIONS", PARTITIONS)
+
+    @property
+    def restart_s(self) -> float:
+        """How long a dead node stays dead: longer than its lease, so that its partitions are seen to be taken over."""
+        return max(RESTART_S, self._positive("TALLY_LEASE_MS", registry.LEASE_MS) / 1000 + 2.0)
+
+    def _positive(self, name: str, default: int) -> int:
+        text = self.environment.get(name) or str(default)
         if not (text.isascii() and text.isdigit() and int(text) > 0):
-            raise LocalError(f"TALLY_PARTITIONS={text} is no positive number: unset it or set one.")
+            raise LocalError(f"{name}={text} is no positive number: unset it or set one.")
         return int(text)
 
 
@@ -136,7 +143,7 @@ class Launcher:
     # -- start
 
     async def _start(self) -> None:
-        nginx = programs.which("nginx") if self._options.nginx else None
+        nginx = programs.which("nginx") if self._options.nginx and CONF.exists() else None
         port = self._ports.take_public(self._options.port)
         self._state.public_url = f"http://{HOST}:{port}"
         await self._start_servers()

@@ -23,9 +23,11 @@ PAUSE_S_MAX = 3600.0
 
 def running(folder: Folder) -> ClusterState:
     """The state of the cluster that runs on the folder. LocalError when none does."""
-    state = ClusterState.load(folder.state) if folder.is_running() else None
-    if state is None or state.launcher is None or state.launcher != folder.holder():
+    if not folder.is_running():
         raise LocalError(f"No cluster runs on {folder.path}: start one with `up`, or name its folder with --data.")
+    state = ClusterState.load(folder.state)
+    if state is None or state.launcher != folder.holder():  # the file is an earlier cluster's
+        raise LocalError(f"The cluster on {folder.path} is just starting: try again in a moment.")
     return state
 
 

@@ -52,7 +52,7 @@ async def start(stand_in: list[str], tmp_path: Path) -> AsyncIterator[Start]:
             def changed(state: NodeState) -> None:
                 states.append(state.state)
 
-            recipe = NodeRecipe(stand_in, tmp_path, dict(os.environ) | environment, tmp_path / "logs", RESTART_S)
+            recipe = NodeRecipe(stand_in, tmp_path, {**os.environ, **environment}, tmp_path / "logs", RESTART_S)
             node = Node("n1", recipe, Ports(), 0, session, changed)
             lives.append(Life(node, states))
             return lives[-1]

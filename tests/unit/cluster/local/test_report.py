@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from typing import Any
 
 from rich.console import Console
 
@@ -20,8 +21,8 @@ STATE = ClusterState(
 
 
 def facts(**other: str | None) -> Facts:
-    given: dict[str, str | None] = {"data": ".tally", "rate_limit": "0", "psql": "psql"} | other
-    return Facts(STATE, durability="appendfsync always", command="tally", **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"data": ".tally", "rate_limit": "0", "psql": "psql", **other}
+    return Facts(STATE, durability="appendfsync always", command="tally", **given)
 
 
 def shown(told: Facts) -> str:

