@@ -22,7 +22,7 @@ from cluster.attack.plan import Increment
 
 REQUEST_TIMEOUT_S = 15.0  # more than nginx ever takes: three tries, 8 s in all, and one read
 MAX_ANSWER_BYTES = 4096
-MAX_FAILURES_TOLD = 20
+MAX_FAILURES_TOLD = 5  # of each kind of answer
 _HEADERS = {"Content-Type": "application/json"}
 
 
@@ -38,7 +38,7 @@ class Tally:
     replayed: int = 0  # answered by a second try of nginx, after a first one that had counted
     in_flight: int = 0
     waited: int = 0  # sent late, because as many as allowed were in flight
-    failures: list[str] = field(default_factory=list)  # the first few, told
+    failures: list[str] = field(default_factory=list)  # the first few of each kind, told
 
     @property
     def failed(self) -> int:
@@ -124,7 +124,7 @@ class _Sender:
         return self._failed(increment, str(status), text.decode("utf-8", "replace")), outcome_of(status, text)
 
     def _failed(self, increment: Increment, answer: str, detail: str) -> str:
-        if len(self._tally.failures) < MAX_FAILURES_TOLD:
+        if self._tally.answers[answer] < MAX_FAILURES_TOLD:
             self._tally.failures.append(f"{increment.at_s:.3f} s, {increment.idempotency_key}: {answer} {detail[:200]}")
         return answer
 
