@@ -43,6 +43,8 @@ READY_TIMEOUT_S = 90.0
 SAME_SIGNAL_S = 0.5
 """A signal so soon after another is the same one: timeout(1) and others send it to the process and to its group."""
 PARTITIONS = 64
+NGINX_TAKES_FOR_ITS_OWN = frozenset("*?[]$\n")
+"""In the path of its folder these would be patterns and variables."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Launcher:
     # -- start
 
     async def _start(self) -> None:
-        nginx = programs.which("nginx") if self._options.nginx and CONF.exists() else None
+        nginx = self._find_nginx()
         port = self._ports.take_public(self._options.port)
         self._state.public_url = f"http://{HOST}:{port}"
         await self._start_servers()
@@ -154,6 +156,16 @@ class Launcher:
             raise LocalError(f"{self._state.public_url} does not answer: look into {self._folder.logs}.")
         self._save()
         self._reporter.ready(self._facts())
+
+    def _find_nginx(self) -> Path | None:
+        """nginx, when there is one and it is wanted. LocalError when it could not use the folder."""
+        found = programs.which("nginx") if self._options.nginx and CONF.exists() else None
+        where = str(self._folder.nginx.resolve())
+        if found is not None and set(where) & NGINX_TAKES_FOR_ITS_OWN:
+            raise LocalError(
+                f"nginx cannot use {where}, for *?[]$ mean something to it: take another --data or --no-nginx."
+            )
+        return found
 
     async def _start_servers(self) -> None:
         given, servers = self._options, self._options.servers

@@ -13,17 +13,16 @@ from cluster.local.service import Service
 
 HOST = "127.0.0.1"
 DURABILITY = "appendfsync always"
-CONFIG = f"""# Written by `python3 -m cluster up`, anew at each start.
-bind {HOST}
-port {{port}}
-daemonize no
-dir .
-logfile ""
-save ""
-appendonly yes
-{DURABILITY}
-maxmemory-policy noeviction
-"""
+SETTINGS = {
+    "bind": HOST,
+    "daemonize": "no",
+    "dir": ".",
+    "logfile": "",
+    "save": "",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "maxmemory-policy": "noeviction",
+}
 ASK_TIMEOUT_S = 1.0
 
 
@@ -51,13 +50,13 @@ class RedisServer(Service):
 
     def prepare(self) -> None:
         self._folder.mkdir(exist_ok=True)
-        # The folder is the working directory and the paths are relative: no name needs quoting.
-        (self._folder / "redis.conf").write_text(CONFIG.format(port=self._port))
         (self._folder / "made-by").write_text(self.program.kind)
 
     def recipe(self) -> Recipe:
-        command = [str(self.program.path), "redis.conf"]
-        return Recipe(command, self._log, self._folder, keep_fds=(self._lock_fd,))
+        # No configuration file: Redis takes its path for a pattern, and one with brackets in it would not be found.
+        settings = SETTINGS | {"port": str(self._port)}
+        options = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        return Recipe([str(self.program.path), *options], self._log, self._folder, keep_fds=(self._lock_fd,))
 
     async def is_ready(self) -> bool:
         return await _ping(HOST, self._port) == b"+PONG\r\n"  # -LOADING while it reads its file

@@ -338,6 +338,19 @@ def test_a_taken_port_is_named_with_the_option_and_nothing_is_left(up: Up) -> No
     assert not up.folder.is_locked()
 
 
+def test_a_folder_may_have_any_name_that_nginx_can_use(tmp_path: Path) -> None:
+    odd = Up(tmp_path / "a b'\"[red]ü*")
+    if programs.which("nginx"):
+        assert "--no-nginx" in odd.run("up", "--port", "0").stderr
+    try:
+        odd.start("--no-nginx").ready()
+        odd.increment(1)
+        assert odd.value() == 1
+        assert odd.stop() == 0
+    finally:
+        odd.folder.wipe()
+
+
 def test_a_node_that_cannot_start_shows_the_end_of_its_log(up: Up) -> None:
     up.environment["TALLY_FLUSH_INTERVAL_MS"] = "never"
     refused = up.run("up", "--port", "0", "--nodes", "1")
