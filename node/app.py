@@ -32,7 +32,7 @@ from node.limiter import Limiter, Rate
 from node.log import RedisLog
 from node.meter import StatsdMeter
 from node.reader import Reader
-from node.routes import increment, ops
+from node.routes import batch, increment, ops
 from node.routes.http import application
 from node.serve import Hypercorn, Server, Uvicorn, listen
 from node.settler import Settler
@@ -171,6 +171,7 @@ class Node:
         door = Door(Limiter(Rate.parse(config.rate_limit)), self.meter, config.trusted_proxies)
         public = application("tally")
         public.register_blueprint(increment.blueprint(door, self.writer, self.reader))
+        public.register_blueprint(batch.blueprint(door, self.writer))
         public.register_blueprint(ops.health_blueprint(self.health))
         operations = application("tally-operations")
         operations.register_blueprint(ops.health_blueprint(self.health))

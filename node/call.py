@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -42,6 +43,16 @@ class Outcome(Enum):
 EXCEPTIONS = {"r": Outcome.REPLAYED, "m": Outcome.MISMATCH, "x": Outcome.FULL}
 
 
+class Verdict(NamedTuple):
+    """A call's answer, taken apart."""
+
+    full: frozenset[str]  # counters whose sum was refused
+    items: dict[int, Outcome]  # by position among the call's ids; those not in it were counted
+
+
+ALL_COUNTED = Verdict(frozenset(), {})
+
+
 @dataclass(slots=True, eq=False)
 class Pending:
     """An increment that waits for its outcome. `reply` is called exactly once, with an outcome or an error."""
@@ -50,11 +61,53 @@ class Pending:
     reply: Callable[[Outcome | TallyError], None]
     deadline: float  # monotonic seconds
     answered: bool = False
+    weight: ClassVar[int] = 1
 
     def answer(self, outcome: Outcome | TallyError) -> None:
         if not self.answered:  # its deadline may have passed while Redis was away
             self.answered = True
             self.reply(outcome)
+
+    def settle(self, verdict: Verdict, position: int) -> int:
+        """`position` is that of its id, if it has one; -> the position after it."""
+        if self.increment.idempotency_key is None:
+            self.answer(Outcome.FULL if self.increment.counter in verdict.full else Outcome.COUNTED)
+            return position
+        self.answer(verdict.items.get(position, Outcome.COUNTED))
+        return position + 1
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """Increments that arrived together and are counted in one call: sums of those without an idempotency key.
+
+    `reply` is called exactly once, with the counters whose sum was refused and the outcomes of `items`, or an error.
+    """
+
+    sums: dict[str, int]
+    items: list[Increment]  # those with an idempotency key
+    total: int  # of all values; at most CALL_SUM_MAX
+    reply: Callable[[tuple[frozenset[str], list[Outcome]] | TallyError], None]
+    deadline: float
+    answered: bool = False
+
+    @property
+    def weight(self) -> int:
+        return len(self.sums) + len(self.items)
+
+    def answer(self, error: TallyError) -> None:
+        self._reply(error)
+
+    def settle(self, verdict: Verdict, position: int) -> int:
+        after = position + len(self.items)
+        outcomes = [verdict.items.get(index, Outcome.COUNTED) for index in range(position, after)]
+        self._reply((verdict.full, outcomes))
+        return after
+
+    def _reply(self, result: tuple[frozenset[str], list[Outcome]] | TallyError) -> None:
+        if not self.answered:
+            self.answered = True
+            self.reply(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +127,27 @@ class Call:
 
     number: int
     payload: bytes
-    pending: list[Pending]
+    parts: list[Pending | Bundle]
     plain: list[str]  # counters in the order of their sums
-    items: list[int]  # positions in `pending` of those with an idempotency key
     in_doubt: bool = False  # it was sent, and the connection broke before the answer
 
     def settle(self, answer: str) -> None:
         """Gives every increment its outcome."""
-        exceptions = self._exceptions(answer) if answer else {}
-        for position, pending in enumerate(self.pending):
-            pending.answer(exceptions.get(position, Outcome.COUNTED))
+        verdict = self._verdict(answer) if answer else ALL_COUNTED
+        position = 0
+        for part in self.parts:
+            position = part.settle(verdict, position)
 
     def fail(self, error: TallyError) -> None:
-        for pending in self.pending:
-            pending.answer(error)
+        for part in self.parts:
+            part.answer(error)
 
-    def _exceptions(self, answer: str) -> dict[int, Outcome]:
-        found: dict[int, Outcome] = {}
-        for token in answer.split():
-            kind, index = token[0], int(token[1:])
-            if kind == "s":
-                found |= dict.fromkeys(self._plain_positions(self.plain[index]), Outcome.FULL)
-            else:
-                found[self.items[index]] = EXCEPTIONS[kind]
-        return found
-
-    def _plain_positions(self, counter: str) -> list[int]:
-        return [
-            position
-            for position, pending in enumerate(self.pending)
-            if pending.increment.idempotency_key is None and pending.increment.counter == counter
-        ]
+    def _verdict(self, answer: str) -> Verdict:
+        tokens = [(token[0], int(token[1:])) for token in answer.split()]
+        return Verdict(
+            frozenset(self.plain[index] for kind, index in tokens if kind == "s"),
+            {index: EXCEPTIONS[kind] for kind, index in tokens if kind != "s"},
+        )
 
 
 def digest_of(increment: Increment) -> str:
@@ -114,25 +157,45 @@ def digest_of(increment: Increment) -> str:
     return b64encode(blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()).decode()
 
 
-def form_call(number: int, inbox: deque[Pending], partitions: int, windows: Windows) -> Call:
+def form_call(number: int, inbox: deque[Pending | Bundle], partitions: int, windows: Windows) -> Call:
     """Takes what one call may hold from the front of the inbox; from an empty one a call that only shows life."""
-    totals: dict[str, int] = {}
-    plain: dict[str, int] = {}
-    ids: list[tuple[str, str, str, str, int]] = []
-    taken: list[Pending] = []
-    items: list[int] = []
-    while inbox and len(taken) < INCREMENTS_MAX:
-        increment = inbox[0].increment
-        counter, value = increment.counter, increment.value
-        totals[counter] = totals.get(counter, 0) + value
-        if totals[counter] > CALL_SUM_MAX:  # only with values near 2^53: the rest goes with the next call
+    sums: dict[str, int] = {}
+    keyed: list[Increment] = []
+    parts: list[Pending | Bundle] = []
+    weight = total = 0
+    while inbox:
+        part = inbox[0]
+        weight += part.weight
+        total += part.total if isinstance(part, Bundle) else part.increment.value
+        # The second holds with values near 2^53 only, where the sum of many would pass what a batch can take.
+        if parts and (weight > INCREMENTS_MAX or total > CALL_SUM_MAX):
             break
-        if increment.idempotency_key is None:
-            plain[counter] = plain.get(counter, 0) + value
+        parts.append(inbox.popleft())
+        if isinstance(part, Bundle):
+            for counter, value in part.sums.items():
+                sums[counter] = sums.get(counter, 0) + value
+            keyed += part.items
+        elif part.increment.idempotency_key is None:
+            counter = part.increment.counter
+            sums[counter] = sums.get(counter, 0) + part.increment.value
         else:
-            items.append(len(taken))
-            partition = str(partition_of(counter, partitions))
-            ids.append((partition, counter, str(value), digest_of(increment), windows.of(increment)))
-        taken.append(inbox.popleft())
-    sums = [(str(partition_of(counter, partitions)), counter, str(total)) for counter, total in plain.items()]
-    return Call(number, msgspec.json.encode({"sums": sums, "ids": ids}), taken, list(plain), items)
+            keyed.append(part.increment)
+    return Call(number, _payload(sums, keyed, partitions, windows), parts, list(sums))
+
+
+def _payload(sums: dict[str, int], keyed: list[Increment], partitions: int, windows: Windows) -> bytes:
+    return msgspec.json.encode(
+        {
+            "sums": [(str(partition_of(counter, partitions)), counter, str(total)) for counter, total in sums.items()],
+            "ids": [
+                (
+                    str(partition_of(increment.counter, partitions)),
+                    increment.counter,
+                    str(increment.value),
+                    digest_of(increment),
+                    windows.of(increment),
+                )
+                for increment in keyed
+            ],
+        }
+    )

@@ -45,9 +45,9 @@ class Config(BaseSettings):
     lease_ms: int = Field(3000, ge=300, le=60_000, description="a member that has not beaten for so long is out")
 
     deadline_ms: int = Field(
-        5000, ge=100, le=60_000, description="a request is answered within it, with 503 at the latest"
+        2000, ge=100, le=60_000, description="a request is answered within it; a proxy in front must wait longer"
     )
-    inbox_max: int = Field(10_000, ge=1, description="increments that may wait in the node; more are answered 503")
+    inbox_max: int = Field(50_000, ge=1, description="increments that may wait in the node; more are answered 503")
     idempotency_window_s: int = Field(86_400, ge=60, description="idempotency keys are remembered at least so long")
     request_id_window_s: int = Field(60, ge=10, description="a trusted proxy's request ids likewise")
     rate_limit: str = Field("1000/5s", description="requests per client address and path; 0 = no limit")

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from node import answers
 from node.answers import Answer
 from node.call import Outcome
-from node.errors import TallyError, TooManyRequests
+from node.errors import BadRequest, TallyError, TooManyRequests
 from node.increment import Increment
 from node.limiter import Limiter
 from node.ports import Meter
@@ -51,7 +51,16 @@ class Door:
         self._meter.count(answers.COUNT[answer.status])
         return answer
 
-    def failed(self, error: TallyError) -> Answer:
+    def counted_batch(self, found: Sequence[Outcome | TallyError]) -> None:
+        """Meters the items of a batch, each as if it had come alone."""
+        for outcome, metric in ((Outcome.COUNTED, "kv.dist.increment"), (Outcome.REPLAYED, "api.replayed")):
+            if times := sum(result is outcome for result in found):
+                self._meter.count(metric, times)  # type: ignore[arg-type]
+
+    def failed(self, error: TallyError, detailed: bool = False) -> Answer:
+        """`detailed` says what was wrong with a request; the seed's two routes have one fixed body for it."""
+        if isinstance(error, BadRequest) and not detailed:
+            error = BadRequest()
         retry_after_s = self._limiter.retry_after_s if isinstance(error, TooManyRequests) else answers.RETRY_AFTER_S
         answer = answers.of_error(error, retry_after_s)
         if answer.status in answers.COUNT:

@@ -77,22 +77,18 @@ def parse_increment(
 
 
 def valid_key(key: Any) -> str:
-    """A non-empty text of at most KEY_BYTES_MAX bytes without NUL or lone surrogates."""
+    """A non-empty text of at most KEY_BYTES_MAX bytes without NUL or lone surrogates. Errors: BadRequest."""
     if type(key) is not str or not key or "\0" in key:
-        raise BadRequest
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:  # a lone surrogate
-        raise BadRequest from None
-    if size > KEY_BYTES_MAX:
-        raise BadRequest
+        raise BadRequest("key is a non-empty text without NUL.")
+    if len(_utf8(key, "key")) > KEY_BYTES_MAX:
+        raise BadRequest(f"key has at most {KEY_BYTES_MAX} bytes of UTF-8.")
     return key
 
 
 def valid_value(value: Any) -> int:
-    """An integer, 0 <= value <= VALUE_MAX; never a bool, which Python takes for one."""
+    """An integer, 0 <= value <= VALUE_MAX; never a bool, which Python takes for one. Errors: BadRequest."""
     if type(value) is not int or not 0 <= value <= VALUE_MAX:
-        raise BadRequest
+        raise BadRequest(f"value is an integer from 0 to {VALUE_MAX}.")
     return value
 
 
@@ -123,17 +119,27 @@ def parse_idempotency_header(raw: str | None) -> str | None:
 
 
 def _one_id(header: str | None, field: Any) -> str | None:
+    field = valid_id(field)
+    if None not in (header, field) and header != field:
+        raise BadRequest
+    return header if field is None else field
+
+
+def valid_id(field: Any) -> str | None:
+    """An idempotency key in a body: 1 to ID_CHARS_MAX characters; None when there is none. Errors: BadRequest."""
     if field is None:
-        return header
+        return None
     if type(field) is not str or not 1 <= len(field) <= ID_CHARS_MAX or "\0" in field:
-        raise BadRequest
-    try:
-        field.encode()
-    except UnicodeEncodeError:
-        raise BadRequest from None
-    if header is not None and header != field:
-        raise BadRequest
+        raise BadRequest(f"idempotency_key is a text of 1 to {ID_CHARS_MAX} characters.")
+    _utf8(field, "idempotency_key")
     return field
+
+
+def _utf8(text: str, name: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{name} has a lone surrogate, which is no character.") from None
 
 
 def _fields(content_type: str | None, body: bytes) -> dict[str, Any]:
@@ -151,17 +157,22 @@ def _fields(content_type: str | None, body: bytes) -> dict[str, Any]:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """A JSON object, read strictly: UTF-8 only, no duplicate member, no NaN, bounded depth. Errors: BadRequest."""
+    """A JSON object, read strictly. Errors: BadRequest."""
+    value = json_value(body)
+    if type(value) is not dict:
+        raise BadRequest
+    return value
+
+
+def json_value(body: bytes) -> Any:
+    """JSON, read strictly: UTF-8 only, no duplicate member, no NaN, bounded depth. Errors: BadRequest."""
     text = _text(body)
     if _depth(text) > DEPTH_MAX:
         raise BadRequest
     try:
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise BadRequest from None
-    if type(value) is not dict:
-        raise BadRequest
-    return value
 
 
 def _form(body: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from node.call import Call, Outcome, Pending, Windows, form_call
+from node.call import Bundle, Call, Outcome, Pending, Windows, form_call
 from node.errors import (
     Draining,
     LogRefused,
@@ -63,7 +63,8 @@ class Writer:
         self._log, self._store, self._lane = log, store, lane
         self._partitions, self._windows, self._now = partitions, windows, now
         self._deadline_s, self._inbox_max = deadline_s, inbox_max
-        self._inbox: deque[Pending] = deque()
+        self._inbox: deque[Pending | Bundle] = deque()
+        self._waiting = 0  # increments in the inbox
         self._flight: deque[Call] = deque()  # calls without an answer, in the order of their numbers
         self._last = 0  # number of the last call that was formed
         self._work = asyncio.Event()
@@ -75,11 +76,25 @@ class Writer:
 
     def submit(self, increment: Increment, reply: Callable[[Outcome | TallyError], None]) -> None:
         """Queues an increment; `reply` is called once, within the deadline. Errors: Draining, Overloaded."""
+        self._enqueue(Pending(increment, reply, self._now() + self._deadline_s))
+
+    def submit_bundle(
+        self,
+        sums: dict[str, int],
+        items: list[Increment],
+        total: int,
+        reply: Callable[[tuple[frozenset[str], list[Outcome]] | TallyError], None],
+    ) -> None:
+        """Queues increments that came together. Errors: Draining, Overloaded."""
+        self._enqueue(Bundle(sums, items, total, reply, self._now() + self._deadline_s))
+
+    def _enqueue(self, part: Pending | Bundle) -> None:
         if self._closed:
             raise Draining
-        if len(self._inbox) >= self._inbox_max:
+        if self._waiting >= self._inbox_max:
             raise Overloaded
-        self._inbox.append(Pending(increment, reply, self._now() + self._deadline_s))
+        self._waiting += part.weight
+        self._inbox.append(part)
         if self._room:
             self._work.set()
 
@@ -221,6 +236,7 @@ class Writer:
         self._last += 1
         self._sign_due, self._alive_at = False, self._now()
         call = form_call(self._last, self._inbox, self._partitions, self._windows)
+        self._waiting -= sum(part.weight for part in call.parts)
         self._flight.append(call)
         return call
 
@@ -266,12 +282,14 @@ class Writer:
 
     def _expire(self, now: float) -> None:
         while self._inbox and self._inbox[0].deadline <= now:
-            self._inbox.popleft().answer(LogUnavailable(self.trouble))
+            part = self._inbox.popleft()
+            self._waiting -= part.weight
+            part.answer(LogUnavailable(self.trouble))
         for call in self._flight:
-            if call.pending and call.pending[0].deadline <= now:
-                for pending in call.pending:
-                    if pending.deadline <= now:
-                        pending.answer(Unanswered())
+            for part in call.parts:
+                if part.deadline > now:
+                    break  # they are in the order of their deadlines
+                part.answer(Unanswered())
 
 
 def _error_of(answer: asyncio.Task[str] | None) -> BaseException | None:

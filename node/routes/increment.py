@@ -6,10 +6,10 @@ from quart import Blueprint, Response, request
 
 from node import answers
 from node.door import Door
-from node.errors import BadRequest, NotFound, TallyError
+from node.errors import NotFound, TallyError
 from node.increment import DEFAULT_NAMESPACE, counter_name, key_of_path, parse_increment
 from node.reader import Reader
-from node.routes.http import respond
+from node.routes.http import body, only, peer, respond
 from node.writer import Writer
 
 KEY_PATH = b"/increment/"
@@ -21,14 +21,12 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
     @routes.post("/increment")
     async def add() -> Response:
         try:
-            client = door.admit(_peer(), request.headers.get("X-Real-IP"), "/increment")
-            if _only("Content-Encoding") not in (None, "", "identity"):
-                raise BadRequest
+            client = door.admit(peer(), request.headers.get("X-Real-IP"), "/increment")
             increment = parse_increment(
-                _only("Content-Type"),
-                await _body(),
-                _only("Idempotency-Key"),
-                _only("X-Request-ID") if client.by_proxy else None,
+                only("Content-Type"),
+                await body(),
+                only("Idempotency-Key"),
+                only("X-Request-ID") if client.by_proxy else None,
             )
             outcome = await writer.add(increment)
         except TallyError as error:
@@ -40,7 +38,7 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
         raw: bytes = request.scope["raw_path"]
         path = raw.partition(b"?")[0]
         try:
-            door.admit(_peer(), request.headers.get("X-Real-IP"), path.decode("latin-1"))
+            door.admit(peer(), request.headers.get("X-Real-IP"), path.decode("latin-1"))
             key = _key_of(path)
             value = await reader.value(counter_name(DEFAULT_NAMESPACE, key))
         except TallyError as error:
@@ -50,26 +48,7 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
     return routes
 
 
-def _peer() -> str:
-    client = request.scope.get("client")
-    return client[0] if client else ""
-
-
 def _key_of(path: bytes) -> str:
     if path == KEY_PATH:
         raise NotFound
     return key_of_path(path[len(KEY_PATH) :])
-
-
-def _only(name: str) -> str | None:
-    """A header that may come once. Errors: BadRequest."""
-    values = request.headers.getlist(name)
-    if len(values) > 1:
-        raise BadRequest
-    return values[0] if values else None
-
-
-async def _body() -> bytes:
-    body = await request.get_data(as_text=False)
-    assert isinstance(body, bytes)
-    return body
