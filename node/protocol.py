@@ -157,6 +157,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.pipeline.popleft()  # it was not begun; when those before it are answered, the refusal is
             return
         self.cycle.disconnected = True  # ends its handler, which waits for the rest of the body
+        self.cycle.waiting_for_100_continue = False
         self.cycle.message_event.set()
         if self.cycle.response_started:
             self.transport.close()

@@ -39,7 +39,7 @@ class BoundedRequest(Request):
 class Rest(BaseConverter):
     """The rest of a path, slashes and all, however it begins."""
 
-    regex = ".*?"
+    regex = r"[\s\S]*?"  # a key may hold line breaks
     part_isolating = False
 
 
@@ -82,7 +82,7 @@ async def body() -> bytes:
 def respond(answer: Answer) -> Response:
     response = Response(answer.body, answer.status, content_type="application/json")
     if not answer.body:
-        del response.headers["Content-Type"]
+        del response.headers["Content-Type"], response.headers["Content-Length"]  # a 204 has neither (RFC 9110, 8.6)
     for name, value in answer.headers:
         response.headers[name] = value
     return response
