@@ -170,8 +170,10 @@ def add(folder: Folder) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
 def test(require_all: bool, arguments: tuple[str, ...]) -> None:
     """Run the tests, and say what was skipped and why."""
-    from cluster.local import testing  # pytest is not there where only the service is installed
-
+    try:
+        from cluster.local import testing
+    except ImportError as error:  # pytest is not there where only the service is installed
+        raise LocalError("The tests need pytest: run this in a clone of the repository.") from error
     testing.run(arguments, require_all)
 
 
