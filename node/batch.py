@@ -111,27 +111,38 @@ def _item(namespace: str, item: Any) -> Increment | BadRequest:
 
 @dataclass(slots=True)
 class Bundling:
-    """Items that go into one call: `positions` of those without an idempotency key, by counter, and of those with
-    one.
+    """Items that go into one call, and their positions in the request.
+
+    What has no idempotency key is summed by counter. Where a proxy may send the request a second time, each sum
+    becomes an item under the proxy's request id, so that it counts once whatever the proxy does.
     """
 
     sums: dict[str, int] = field(default_factory=dict)
-    items: list[Increment] = field(default_factory=list)
+    items: list[Increment] = field(default_factory=list)  # those with an idempotency key, then the guarded sums
     total: int = 0
     plain_positions: list[int] = field(default_factory=list)
     item_positions: list[int] = field(default_factory=list)
 
+    def guard(self, request_id: str) -> None:
+        self.items += [Increment(counter, total, request_id, short_lived=True) for counter, total in self.sums.items()]
+        self.sums = {}
 
-def bundle(items: Sequence[Increment | BadRequest]) -> Iterator[Bundling]:
-    """At most BUNDLE_MAX items in each, nor more than one call may add."""
+    def refused(self, full: frozenset[str], outcomes: Sequence[Outcome]) -> frozenset[str]:
+        """The counters whose sum was refused."""
+        guarded = zip(self.items[len(self.item_positions) :], outcomes[len(self.item_positions) :], strict=True)
+        return full | {item.counter for item, outcome in guarded if outcome is Outcome.FULL}
+
+
+def bundle(items: Sequence[Increment | BadRequest], request_id: str | None = None) -> Iterator[Bundling]:
+    """At most BUNDLE_MAX items in each, nor more than one call may add. The same items make the same bundles."""
     bundling = Bundling()
-    count = 0
+    count = number = 0
     for position, item in enumerate(items):
         if isinstance(item, BadRequest):
             continue
         if count == BUNDLE_MAX or bundling.total + item.value > CALL_SUM_MAX:
-            yield bundling
-            bundling, count = Bundling(), 0
+            yield _finished(bundling, number, request_id)
+            bundling, count, number = Bundling(), 0, number + 1
         count += 1
         bundling.total += item.value
         if item.idempotency_key is None:
@@ -141,7 +152,13 @@ def bundle(items: Sequence[Increment | BadRequest]) -> Iterator[Bundling]:
             bundling.items.append(item)
             bundling.item_positions.append(position)
     if count:
-        yield bundling
+        yield _finished(bundling, number, request_id)
+
+
+def _finished(bundling: Bundling, number: int, request_id: str | None) -> Bundling:
+    if request_id:
+        bundling.guard(f"{request_id}/{number}")
+    return bundling
 
 
 Result = Outcome | TallyError
@@ -160,14 +177,22 @@ def results(
                 found[position] = answer
             continue
         full, outcomes = answer
-        for position, outcome in zip(bundling.item_positions, outcomes, strict=True):
+        for position, outcome in zip(bundling.item_positions, outcomes, strict=False):  # guarded sums come after them
             found[position] = outcome
-        if full:
-            for position in bundling.plain_positions:
-                item = items[position]
-                if isinstance(item, Increment) and item.counter in full:
-                    found[position] = Outcome.FULL
+        for position in _of_counters(items, bundling.plain_positions, bundling.refused(full, outcomes)):
+            found[position] = Outcome.FULL
     return found
+
+
+def _of_counters(
+    items: Sequence[Increment | BadRequest], positions: Sequence[int], counters: frozenset[str]
+) -> Iterator[int]:
+    if not counters:
+        return
+    for position in positions:
+        item = items[position]
+        if isinstance(item, Increment) and item.counter in counters:
+            yield position
 
 
 STATUS = {Outcome.COUNTED: "counted", Outcome.REPLAYED: "replayed"}

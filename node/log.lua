@@ -91,12 +91,13 @@ local function judge(lane, items, now, exceptions)
     else
       local group = group_of[counter]
       if not group or group.sum + tonumber(value) >= EXACT_MAX then
-        group = {p = p, counter = counter, sum = 0, items = {}}
+        group = {p = p, counter = counter, sum = 0, text = value, items = {}}
         group_of[counter] = group
         groups[#groups + 1] = group
       end
       first[name] = {index = i - 1, value = value, digest = digest, seconds = seconds, window = window, repeats = {}}
       group.sum = group.sum + tonumber(value)
+      if #group.items == 1 then group.text = nil end -- one value alone may be a sum past 2^53
       group.items[#group.items + 1] = first[name]
     end
   end
@@ -104,7 +105,7 @@ local function judge(lane, items, now, exceptions)
 end
 
 local function add_group(lane, open, any_full, group, exceptions)
-  local added = add(lane, open, any_full, group.p, group.counter, string.format('%.0f', group.sum))
+  local added = add(lane, open, any_full, group.p, group.counter, group.text or string.format('%.0f', group.sum))
   for _, item in ipairs(group.items) do
     if added then remember(lane, item.seconds, item.window, item.digest, item.value)
     else exceptions[#exceptions + 1] = 'x' .. item.index end

@@ -24,11 +24,12 @@ def blueprint(door: Door, writer: Writer) -> Blueprint:
     @routes.post("/v1/<namespace>/increments/batch")
     async def add_batch(namespace: str) -> Response:
         try:
-            door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
+            client = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
+            request_id = only("X-Request-ID") if client.by_proxy else None
             items = parse_batch(namespace, only("Content-Type"), await body())
         except TallyError as error:
             return respond(door.failed(error, detailed=True))
-        bundlings = list(bundle(items))
+        bundlings = list(bundle(items, request_id))
         answers = await asyncio.gather(*(count(writer, bundling) for bundling in bundlings))
         found = results(items, bundlings, answers)
         door.counted_batch(found)
