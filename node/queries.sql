@@ -29,24 +29,25 @@ SELECT partition, settled, incarnation FROM partitions WHERE lane = $1;
 SELECT f.counter FROM full_counters f JOIN partitions p USING (partition) WHERE p.lane = $1;
 
 -- name: settle
--- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls; $5 $6 $7 namespaces,
--- keys and sums, sorted by key so that two statements that meet lock rows in the same order; $8 = settlement.FULL
+-- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls; $5 $6 counters
+-- ("<namespace>:<key>") and sums, sorted here so that two statements that meet lock rows in one order; $7 = settlement.FULL
 WITH moved AS (
     UPDATE partitions SET settled = $2, calls = calls || $4::jsonb, updated_at = now()
     WHERE partition = $1 AND settled = $2 - 1 AND incarnation = $3
     RETURNING partition
 ), added AS (
     INSERT INTO key_counters AS c (namespace, key, value)
-    SELECT b.namespace, b.key, b.value FROM moved, unnest($5::text[], $6::text[], $7::bigint[]) AS b (namespace, key, value)
+    SELECT split_part(b.counter, ':', 1), substr(b.counter, strpos(b.counter, ':') + 1) AS key, b.value
+    FROM moved, unnest($5::text[], $6::bigint[]) AS b (counter, value) ORDER BY key
     ON CONFLICT (key, namespace) DO UPDATE SET value = c.value + excluded.value, updated_at = now()
     RETURNING c.namespace, c.key, c.value
 ), filled AS (
     INSERT INTO full_counters (partition, counter)
-    SELECT $1, namespace || ':' || key FROM added WHERE value >= $8
+    SELECT $1, namespace || ':' || key FROM added WHERE value >= $7
     ON CONFLICT DO NOTHING
 )
 SELECT (SELECT count(*) FROM moved) AS moved,
-       ARRAY(SELECT namespace || ':' || key FROM added WHERE value >= $8) AS full;
+       ARRAY(SELECT namespace || ':' || key FROM added WHERE value >= $7) AS full;
 
 -- name: partition_state
 -- What is settled of partition $1, and its full counters

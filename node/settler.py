@@ -18,7 +18,7 @@ from node.settlement import After, after_settle
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4  # partitions settled at the same time by one node
+AT_ONCE = 2  # partitions settled at the same time by one node
 
 
 class Settler:

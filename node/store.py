@@ -91,8 +91,6 @@ class PostgresStore:
         return Fenced(self.cluster, max(row["incarnation"] for row in rows), settled, full)
 
     async def settle(self, batch: Batch) -> Settled:
-        counters = sorted(batch.sums, key=_lock_order)
-        names = [split_counter(counter) for counter in counters]
         async with translated(), self._pool.acquire() as connection:
             row = await connection.fetchrow(
                 SQL["settle"],
@@ -100,9 +98,8 @@ class PostgresStore:
                 batch.number,
                 batch.incarnation,
                 msgspec.json.encode(batch.calls).decode(),
-                [namespace for namespace, _ in names],
-                [key for _, key in names],
-                [batch.sums[counter] for counter in counters],
+                list(batch.sums),
+                list(batch.sums.values()),
                 FULL,
             )
             if row["moved"]:
@@ -120,11 +117,6 @@ class PostgresStore:
                 [key for _, key in names],
             )
         return [Stored(row["value"], row["settled"]) for row in rows]
-
-
-def _lock_order(counter: str) -> tuple[str, str]:
-    namespace, key = split_counter(counter)
-    return key, namespace
 
 
 async def _found(connection: asyncpg.Connection, partitions: int) -> str:
