@@ -61,8 +61,15 @@ def parse_increment(
 ) -> Increment:
     """What a POST asks for. `idempotency_key` is the header's raw value; `request_id` a trusted proxy's, or None.
 
-    Errors: BadRequest.
+    Errors: BadRequest, without detail: the wire contract fixes the answer's bytes.
     """
+    try:
+        return _parse(content_type, body, idempotency_key, request_id)
+    except BadRequest:
+        raise BadRequest from None
+
+
+def _parse(content_type: str | None, body: bytes, idempotency_key: str | None, request_id: str | None) -> Increment:
     plain = _PLAIN_BODY.fullmatch(body) if content_type == "application/json" else None
     if plain is not None:
         fields: dict[str, Any] = {"key": _text(plain[1]), "value": int(plain[2])}
@@ -100,7 +107,10 @@ def key_of_path(raw: bytes) -> str:
     text = raw.decode("latin-1")
     if text.count("%") != len(_ESCAPE.findall(text)):
         raise BadRequest
-    return valid_key(_text(unquote_to_bytes(raw)))
+    try:
+        return valid_key(_text(unquote_to_bytes(raw)))
+    except BadRequest:
+        raise BadRequest from None  # without detail, likewise
 
 
 def parse_idempotency_header(raw: str | None) -> str | None:

@@ -294,9 +294,12 @@ class Lane(LimitedProtocol):
 
 
 class _Unanswered:
-    """Stands for the lane's requests where uvicorn looks for the one before."""
+    """Stands for the lane's requests where uvicorn looks for the one before. It stays when a head is refused."""
 
     response_complete = False
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
 
 
 def _text(value: bytes | None) -> str | None:

@@ -48,7 +48,7 @@ class Limiter:
     def __init__(self, rate: Rate, buckets_max: int = BUCKETS_MAX) -> None:
         self._rate = rate
         self._buckets_max = buckets_max
-        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._buckets: OrderedDict[int, Bucket] = OrderedDict()  # by a hash: paths are as long as clients like
 
     @property
     def retry_after_s(self) -> int:
@@ -58,7 +58,7 @@ class Limiter:
     def admit(self, client: str, path: str) -> bool:
         if not self._rate.requests:
             return True
-        name = (client, path)
+        name = hash((client, path))
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self._rate.requests, self._rate.period_s)

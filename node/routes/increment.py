@@ -6,7 +6,7 @@ from quart import Blueprint, Response, request
 
 from node import answers
 from node.door import Door
-from node.errors import NotFound, TallyError
+from node.errors import BadRequest, NotFound, TallyError
 from node.increment import DEFAULT_NAMESPACE, counter_name, key_of_path, parse_increment
 from node.reader import Reader
 from node.routes.http import body, only, peer, respond
@@ -29,6 +29,8 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
                 only("X-Request-ID") if client.by_proxy else None,
             )
             outcome = await writer.add(increment)
+        except BadRequest:
+            return respond(door.failed(BadRequest()))  # without detail: the wire contract fixes the bytes
         except TallyError as error:
             return respond(door.failed(error))
         return respond(door.counted(outcome, increment))

@@ -270,6 +270,24 @@ async def test_a_broken_request_is_answered_after_those_before_it(front: Front, 
     assert await front.value(key) == 3
 
 
+@pytest.mark.parametrize("head", [b"GET /x HTTP/1.1\r\n", b"GET /x HTTP/1.1\r\nHost: a\r\nExpect: x\r\n"])
+async def test_a_head_that_is_refused_is_answered_after_the_requests_before_it(node: Front, head: bytes) -> None:
+    async with node.connect() as connection:
+        await connection.send(post(increment("before a refused head")) + head + b"\r\n")
+        assert (await connection.answer()).status == 204
+        assert (await connection.answer()).status in (400, 417)
+        assert await connection.closed()
+    node.ledger.count("before a refused head", 1)
+
+
+async def test_a_client_that_leaves_before_its_refusal_harms_nobody(node: Front) -> None:
+    for _ in range(5):
+        async with node.connect() as connection:
+            await connection.send(post(increment("a", 0)) * 20 + b"GET /x HTTP/1.1\r\n\r\n")
+    node.ledger.count("a", 0)
+    assert (await node.add("a")).status == 204
+
+
 async def test_a_broken_body_is_answered_after_the_requests_before_it(front: Front, key: str) -> None:
     broken = b"POST /increment HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
     async with front.connect() as connection:
