@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ class Servers:
     path: Path
     redis: Supply | None = None
     postgres: Supply | None = None
+    folders: list[Folder] = field(default_factory=list)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
@@ -39,6 +40,7 @@ class Servers:
     def place(self, name: str) -> Place:
         folder = Folder(self.path / name)
         folder.claim()
+        self.folders.append(folder)
         return Place(folder, Ports(), group=0, lock_fd=folder.acquire())
 
     def redis_url(self) -> str:
@@ -55,6 +57,8 @@ class Servers:
         for supply in (self.redis, self.postgres):
             if supply is not None and supply.service is not None:
                 self.run(supply.service.stop())
+        for folder in self.folders:
+            folder.wipe()  # root's Postgres has its data outside
 
 
 @pytest.fixture(scope="session")
