@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from tomllib import TOMLDecodeError
 
 import uvloop
 from pydantic import ValidationError
@@ -21,6 +22,9 @@ def main() -> int:
     except ValidationError as error:
         for problem in error.errors():
             print(f"TALLY_{str(problem['loc'][0]).upper()}: {problem['msg']}", file=sys.stderr)
+        return 2
+    except (OSError, TOMLDecodeError) as error:
+        print(f"the settings file {sys.argv[1]} cannot be read: {error}", file=sys.stderr)
         return 2
     set_up(settings.log_format, settings.log_level)
     log = logging.getLogger("node")

@@ -5,9 +5,10 @@ named.
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -18,13 +19,14 @@ from pydantic_settings import (
 
 from node.limiter import Rate
 
+SCHEMES = {"redis_url": ("redis", "rediss"), "postgres_dsn": ("postgresql", "postgres")}
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Config(BaseSettings):
     """One node. Times carry their unit in the name."""
 
-    model_config = SettingsConfigDict(env_prefix="TALLY_", frozen=True, extra="ignore", arbitrary_types_allowed=True)
+    model_config = SettingsConfigDict(env_prefix="TALLY_", frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     node: str = Field("node", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the operator's name for this node")
     host: str = Field("127.0.0.1", description="the public listener's address")
@@ -71,6 +73,22 @@ class Config(BaseSettings):
             return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("statsd")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{value!r} is not host:port (or empty for none)")
+        return value
+
+    @field_validator("redis_url", "postgres_dsn")
+    @classmethod
+    def _a_url(cls, value: str, info: ValidationInfo) -> str:
+        schemes = SCHEMES[info.field_name or ""]
+        if value.partition("://")[0] not in schemes:  # the value may hold a password: it is not repeated
+            raise ValueError(f"a URL that begins with {'://, '.join(schemes)}:// is needed")
+        return value
+
     @field_validator("rate_limit")
     @classmethod
     def _a_rate(cls, value: str) -> str:
@@ -91,7 +109,12 @@ class Config(BaseSettings):
 
 
 def load(toml_file: str | None = None) -> Config:
-    """The settings of this process. Errors: pydantic.ValidationError, which names every bad one."""
+    """The settings of this process.
+
+    Errors: pydantic.ValidationError, which names every bad one; OSError or tomllib.TOMLDecodeError for the file.
+    """
+    if toml_file:
+        Path(toml_file).open("rb").close()  # pydantic takes a file that is not there for an empty one
 
     class FromFile(Config):
         model_config = SettingsConfigDict(**{**Config.model_config, "toml_file": toml_file})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiolimiter import AsyncLimiter
 
 BUCKETS_MAX = 20_000  # the least recently used is forgotten, which lets its client begin anew
-_RATE = re.compile(r"(\d+)/(\d+)s")
+_RATE = re.compile(r"([0-9]+)/([0-9]+)s")
 
 
 @dataclass(frozen=True, slots=True)

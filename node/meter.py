@@ -52,6 +52,13 @@ class StatsdMeter:
             for name, ms in timings:
                 pipeline.timing(name, ms)
 
+    def close(self) -> None:
+        """Sends the rest. Nothing is sent after."""
+        self.flush()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
 
 def _client(address: str, prefix: str) -> StatsClient | None:
     if not address:
