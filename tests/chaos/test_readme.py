@@ -1,0 +1,128 @@
+"""Every command of the README, run as it stands there, on a fresh copy of the tree and the port it names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cluster.local import guard
+from cluster.local.folder import Folder
+from cluster.local.ports import is_free
+from tests.chaos.local_cluster import DEADLINE_S, ROOT, until
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PORT = 3333
+BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
+COMMANDS = [text.strip() for language, text in BLOCKS if language == "sh"]
+
+
+def with_output(prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """The commands that begin so, in order, each with the lines that the README shows as its output."""
+    for (language, text), (next_language, output) in pairwise([*BLOCKS, ("sh", "")]):
+        if language == "sh" and text.startswith(prefix):
+            yield text.strip(), output.strip().splitlines() if next_language == "" else []
+
+
+class Clone:
+    """A copy of the tree, and a shell in it whose python3 is this one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "tally"
+        names = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in names.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.path / name)
+        (path / "bin").mkdir()
+        python = path / "bin" / "python3"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
+        self.environment["PATH"] = f"{path / 'bin'}:{self.environment['PATH']}"
+        self.folder = Folder(self.path / ".tally")
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    def start(self, command: str, out: Path) -> subprocess.Popen[bytes]:
+        with out.open("wb") as file:
+            return subprocess.Popen(
+                ["bash", "-c", f"exec {command}"], cwd=self.path, env=self.environment, stdout=file, stderr=file
+            )
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    if not is_free(PORT, "0.0.0.0"):
+        pytest.skip(f"port {PORT}, which the README names, is in use here")
+    clone = Clone(tmp_path)
+    yield clone
+    if clone.folder.path.exists():
+        os.close(clone.folder.acquire())
+        clone.folder.wipe()
+
+
+def take(prefix: str) -> str:
+    """The one command of the README that begins so."""
+    (found,) = [command for command in COMMANDS if command.startswith(prefix)]
+    return found
+
+
+def test_the_test_command_is_the_one_that_the_check_runs():
+    assert take("python3 -m cluster test") == "python3 -m cluster test"
+    assert "python3 -m cluster test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.cluster
+@pytest.mark.redis
+@pytest.mark.postgres
+@pytest.mark.nginx
+def test_every_command_does_what_is_written_beside_it(clone: Clone, tmp_path: Path) -> None:
+    ran = ["python3 -m cluster test"]
+
+    def command(prefix: str) -> str:
+        ran.append(take(prefix))
+        return ran[-1]
+
+    up = clone.start(command("python3 -m cluster up"), tmp_path / "up.log")
+    try:
+        until(lambda: '"public_url"' in (tmp_path / "up.log").read_text() or up.poll() is not None, "up")
+        for curl, output in with_output("curl"):
+            answer = clone.run(curl)
+            assert answer.returncode == 0, answer.stderr
+            lines = [line.lower() for line in answer.stdout.splitlines()]
+            for line in output:
+                assert line.lower() in lines
+            ran.append(curl)
+        attack = clone.start(command("python3 -m cluster attack"), tmp_path / "attack.log")
+        until(lambda: "acknowledged" in (tmp_path / "attack.log").read_text(), "the load has begun")
+        killed = clone.run(command("python3 -m cluster kill"))
+        assert killed.returncode == 0, killed.stderr
+        assert "n2" in clone.run(command("python3 -m cluster status")).stdout
+        assert attack.wait(DEADLINE_S + 30) == 0, (tmp_path / "attack.log").read_text()
+        state = json.loads(clone.folder.state.read_text())
+    finally:
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(DEADLINE_S) == 0
+    until(lambda: not guard.members(state["guard"]), "nothing is left")
+    assert sorted(set(ran)) == sorted(set(COMMANDS)), "a command of the README is not tried here"
