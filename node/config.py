@@ -19,7 +19,7 @@ from pydantic_settings import (
 
 from node.limiter import Rate
 
-SCHEMES = {"redis_url": ("redis", "rediss"), "postgres_dsn": ("postgresql", "postgres")}
+SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "postgres_dsn": ("postgresql", "postgres")}
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

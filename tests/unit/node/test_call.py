@@ -1,0 +1,230 @@
+"""Group commit: which increments go together, and that each gets the outcome that is its own."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.ring import partition_of
+from node.call import INCREMENTS_MAX, Bundle, Call, Outcome, Pending, Windows, digest_of, form_call
+from node.errors import LogUnavailable, TallyError
+from node.increment import VALUE_MAX, Increment
+from node.settlement import CALL_SUM_MAX
+
+PARTITIONS = 8
+WINDOWS = Windows(86_400, 60)
+
+increments = st.builds(
+    Increment,
+    st.sampled_from(["default:a", "default:b", "default:é:x", "other:a"]),
+    st.integers(0, 5) | st.integers(0, VALUE_MAX),
+    st.none() | st.text(min_size=1, max_size=3),
+    st.just(False),
+)
+items = st.builds(
+    lambda increment: Increment(increment.counter, increment.value, increment.idempotency_key or "x"), increments
+)
+
+
+@st.composite
+def bundles(draw: st.DrawFn) -> tuple[dict[str, int], list[Increment]]:
+    sums = draw(st.dictionaries(st.sampled_from(["default:a", "default:b"]), st.integers(0, 9)))
+    return sums, draw(st.lists(items, max_size=3))
+
+
+class Replies:
+    """Collects what each part is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, list[Any]] = {}
+
+    def pending(self, increment: Increment) -> Pending:
+        return Pending(increment, self._listener(), 0.0)
+
+    def bundle(self, sums: dict[str, int], keyed: list[Increment]) -> Bundle:
+        total = sum(sums.values()) + sum(item.value for item in keyed)
+        return Bundle(sums, keyed, total, self._listener(), 0.0)
+
+    def _listener(self) -> Any:
+        number = len(self.told)
+        self.told[number] = []
+        return self.told[number].append
+
+
+def calls_of(inbox: deque[Pending | Bundle]) -> list[Call]:
+    calls = []
+    while inbox:
+        before = len(inbox)
+        calls.append(form_call(len(calls) + 1, inbox, PARTITIONS, WINDOWS))
+        assert len(inbox) < before, "a call always takes something"
+    return calls
+
+
+def content(call: Call) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(call.payload)
+    return decoded
+
+
+def amounts(call: Call) -> list[tuple[str, str, Any]]:
+    """(partition, counter, amount) of everything that the payload adds."""
+    found = []
+    for partition, *pairs in content(call)["sums"]:
+        found += [(partition, *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
+    flat = [field for item in content(call)["ids"] for field in (item if isinstance(item, list) else [item])]
+    found += [tuple(flat[start : start + 3]) for start in range(0, len(flat), 5)]
+    return found
+
+
+def added(call: Call) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for partition, counter, amount in amounts(call):
+        assert int(partition) == partition_of(counter, PARTITIONS)
+        assert isinstance(amount, str), "Lua's numbers lose integers above 2^53"
+        sums[counter] += int(amount)
+    return sums
+
+
+@given(st.lists(increments | bundles(), max_size=40))
+def test_sums_and_ids_add_up_to_what_was_taken(asked: list[Any]) -> None:
+    replies, expected = Replies(), Counter[str]()
+    inbox: deque[Pending | Bundle] = deque()
+    for each in asked:
+        if isinstance(each, Increment):
+            inbox.append(replies.pending(each))
+            expected[each.counter] += each.value
+        else:
+            inbox.append(replies.bundle(*each))
+            expected.update(each[0])
+            for item in each[1]:
+                expected[item.counter] += item.value
+    calls = calls_of(inbox)
+    assert sum((added(call) for call in calls), Counter()) == +expected
+    assert [part for call in calls for part in call.parts] == list(replies_order(calls)), (
+        "in the order in which they came"
+    )
+    for call in calls:
+        call.settle("")
+    for told, each in zip(replies.told.values(), asked, strict=True):
+        assert told == (
+            [Outcome.COUNTED] if isinstance(each, Increment) else [(frozenset(), [Outcome.COUNTED] * len(each[1]))]
+        )
+
+
+def replies_order(calls: list[Call]) -> list[Pending | Bundle]:
+    return [part for call in sorted(calls, key=lambda call: call.number) for part in call.parts]
+
+
+@given(st.lists(increments, max_size=60))
+def test_parts_stay_in_order_and_none_is_taken_twice(asked: list[Increment]) -> None:
+    replies = Replies()
+    inbox: deque[Pending | Bundle] = deque(replies.pending(each) for each in asked)
+    before = list(inbox)
+    assert [part for call in calls_of(inbox) for part in call.parts] == before
+
+
+@given(st.lists(increments, max_size=60))
+def test_no_call_adds_more_to_a_counter_than_a_batch_can_take(asked: list[Increment]) -> None:
+    replies = Replies()
+    for call in calls_of(deque(replies.pending(each) for each in asked)):
+        assert max(added(call).values(), default=0) <= CALL_SUM_MAX
+
+
+def test_a_call_is_split_where_a_sum_would_pass_the_limit() -> None:
+    replies = Replies()
+    inbox: deque[Pending | Bundle] = deque(replies.pending(Increment("default:a", VALUE_MAX)) for _ in range(300))
+    first, second, third = calls_of(inbox)
+    fitting = CALL_SUM_MAX // VALUE_MAX
+    assert [len(call.parts) for call in (first, second, third)] == [fitting, fitting, 300 - 2 * fitting]
+
+
+def test_a_call_holds_a_bounded_number_of_increments() -> None:
+    replies = Replies()
+    inbox: deque[Pending | Bundle] = deque(
+        replies.pending(Increment("default:a", 1)) for _ in range(2 * INCREMENTS_MAX + 1)
+    )
+    assert [len(call.parts) for call in calls_of(inbox)] == [INCREMENTS_MAX, INCREMENTS_MAX, 1]
+
+
+def test_an_empty_inbox_makes_a_call_that_only_shows_life() -> None:
+    call = form_call(7, deque(), PARTITIONS, WINDOWS)
+    assert (call.number, content(call), call.parts) == (7, {"sums": [], "ids": []}, [])
+    call.settle("")
+
+
+@given(st.lists(increments, min_size=1, max_size=30), st.data())
+def test_every_exception_reaches_the_increment_it_is_about_and_no_other(
+    asked: list[Increment], data: st.DataObject
+) -> None:
+    replies = Replies()
+    inbox: deque[Pending | Bundle] = deque(replies.pending(each) for each in asked)
+    call = form_call(1, inbox, PARTITIONS, WINDOWS)
+    taken = asked[: len(call.parts)]
+    keyed = [position for position, each in enumerate(taken) if each.idempotency_key is not None]
+    kinds = {"r": Outcome.REPLAYED, "m": Outcome.MISMATCH, "x": Outcome.FULL}
+    said = {i: data.draw(st.sampled_from(["r", "m", "x", ""])) for i in range(len(keyed))}
+    full = data.draw(st.sets(st.sampled_from(range(len(call.plain))))) if call.plain else set()
+    tokens = [f"{kind}{i}" for i, kind in said.items() if kind] + [f"s{i}" for i in full]
+    call.settle(" ".join(data.draw(st.permutations(tokens))))
+    for position, each in enumerate(taken):
+        if position in keyed:
+            expected = kinds.get(said[keyed.index(position)], Outcome.COUNTED)
+        else:
+            expected = Outcome.FULL if call.plain.index(each.counter) in full else Outcome.COUNTED
+        assert replies.told[position] == [expected]
+
+
+def test_a_bundle_is_told_what_became_of_each_of_its_items() -> None:
+    replies = Replies()
+    item = Increment("default:a", 1, "x")
+    inbox: deque[Pending | Bundle] = deque(
+        [
+            replies.pending(Increment("default:a", 1, "y")),
+            replies.bundle({"default:b": 3}, [item, item, item]),
+            replies.pending(Increment("default:b", 1)),
+        ]
+    )
+    form_call(1, inbox, PARTITIONS, WINDOWS).settle("r1 x3 s0 m0")
+    assert replies.told == {
+        0: [Outcome.MISMATCH],
+        1: [(frozenset({"default:b"}), [Outcome.REPLAYED, Outcome.COUNTED, Outcome.FULL])],
+        2: [Outcome.FULL],
+    }
+
+
+def test_whoever_was_answered_is_not_answered_again() -> None:
+    replies = Replies()
+    inbox: deque[Pending | Bundle] = deque(
+        [replies.pending(Increment("default:a", 1)), replies.bundle({"default:a": 1}, [])]
+    )
+    call = form_call(1, inbox, PARTITIONS, WINDOWS)
+    error: TallyError = LogUnavailable()
+    call.fail(error)
+    call.settle("")
+    assert replies.told == {0: [error], 1: [error]}
+
+
+@given(st.lists(increments.filter(lambda increment: increment.idempotency_key is not None), min_size=2, max_size=6))
+def test_an_ids_digest_is_short_and_depends_on_counter_and_id_only(asked: list[Increment]) -> None:
+    digests = {(each.counter, each.idempotency_key): digest_of(each) for each in asked}
+    assert len(set(digests.values())) == len(digests)
+    assert all(len(digest) == 16 and digest.isascii() for digest in digests.values())
+
+
+def test_a_proxys_request_id_is_never_taken_for_a_clients_key() -> None:
+    own, proxys = Increment("default:a", 1, "x"), Increment("default:a", 1, "x", short_lived=True)
+    assert digest_of(own) != digest_of(proxys)
+    assert (WINDOWS.of(own), WINDOWS.of(proxys)) == (86_400, 60)
+
+
+@pytest.mark.parametrize(("counter", "id_"), [("default:a", "b"), ("default:", "ab"), ("default:ab", "")])
+def test_counter_and_id_are_not_run_together(counter: str, id_: str) -> None:
+    digests = {
+        digest_of(Increment(*each)) for each in (("default:a", 1, "b"), ("default:", 1, "ab"), ("default:ab", 1, ""))
+    }
+    assert len(digests) == 3
+    assert digest_of(Increment(counter, 1, id_)) in digests
