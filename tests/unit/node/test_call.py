@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections import Counter, deque
 from typing import Any
 
@@ -14,7 +14,9 @@ from cluster.ring import partition_of
 from node.call import INCREMENTS_MAX, Bundle, Call, Outcome, Pending, Windows, digest_of, form_call
 from node.errors import LogUnavailable, TallyError
 from node.increment import VALUE_MAX, Increment
+from node.ports import Fenced
 from node.settlement import CALL_SUM_MAX
+from tests.twins.log import MemoryLog
 
 PARTITIONS = 8
 WINDOWS = Windows(86_400, 60)
@@ -65,58 +67,50 @@ def calls_of(inbox: deque[Pending | Bundle]) -> list[Call]:
     return calls
 
 
-def content(call: Call) -> dict[str, Any]:
-    decoded: dict[str, Any] = json.loads(call.payload)
-    return decoded
-
-
-def amounts(call: Call) -> list[tuple[str, str, Any]]:
-    """(partition, counter, amount) of everything that the payload adds."""
-    found = []
-    for partition, *pairs in content(call)["sums"]:
-        found += [(partition, *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
-    flat = [field for item in content(call)["ids"] for field in (item if isinstance(item, list) else [item])]
-    found += [tuple(flat[start : start + 3]) for start in range(0, len(flat), 5)]
-    return found
-
-
-def added(call: Call) -> Counter[str]:
+def run(calls: list[Call]) -> Counter[str]:
+    """Runs the calls on the log's twin and settles each with its answer; -> what is in the open batches then."""
+    log = MemoryLog(PARTITIONS)
+    asyncio.run(log.repair(Fenced("cluster-1", 1, dict.fromkeys(range(PARTITIONS), 0), ())))
+    asyncio.run(log.introduce("n1", 0))
+    for call in calls:
+        call.settle(log.append("n1", call.number, call.payload))
     sums: Counter[str] = Counter()
-    for partition, counter, amount in amounts(call):
-        assert int(partition) == partition_of(counter, PARTITIONS)
-        assert isinstance(amount, str), "Lua's numbers lose integers above 2^53"
-        sums[counter] += int(amount)
+    for partition, part in log.parts.items():
+        for counter, amount in part.sums.items():
+            assert partition == partition_of(counter, PARTITIONS)
+            sums[counter] += amount
     return sums
 
 
-@given(st.lists(increments | bundles(), max_size=40))
-def test_sums_and_ids_add_up_to_what_was_taken(asked: list[Any]) -> None:
-    replies, expected = Replies(), Counter[str]()
-    inbox: deque[Pending | Bundle] = deque()
+def by_the_book(asked: list[Any]) -> tuple[Counter[str], list[Any]]:
+    """What must be counted, and told: one increment after the other."""
+    sums, seen, told = Counter[str](), dict[tuple[str, str], int](), []
+
+    def outcome(each: Increment) -> Outcome:
+        if each.idempotency_key is not None:
+            before = seen.setdefault((each.counter, each.idempotency_key), -1)
+            if before >= 0:
+                return Outcome.REPLAYED if before == each.value else Outcome.MISMATCH
+            seen[each.counter, each.idempotency_key] = each.value
+        sums[each.counter] += each.value
+        return Outcome.COUNTED
+
     for each in asked:
         if isinstance(each, Increment):
-            inbox.append(replies.pending(each))
-            expected[each.counter] += each.value
+            told.append([outcome(each)])
         else:
-            inbox.append(replies.bundle(*each))
-            expected.update(each[0])
-            for item in each[1]:
-                expected[item.counter] += item.value
-    calls = calls_of(inbox)
-    assert sum((added(call) for call in calls), Counter()) == +expected
-    assert [part for call in calls for part in call.parts] == list(replies_order(calls)), (
-        "in the order in which they came"
-    )
-    for call in calls:
-        call.settle("")
-    for told, each in zip(replies.told.values(), asked, strict=True):
-        assert told == (
-            [Outcome.COUNTED] if isinstance(each, Increment) else [(frozenset(), [Outcome.COUNTED] * len(each[1]))]
-        )
+            sums.update(each[0])
+            told.append([(frozenset(), [outcome(item) for item in each[1]])])
+    return sums, told
 
 
-def replies_order(calls: list[Call]) -> list[Pending | Bundle]:
-    return [part for call in sorted(calls, key=lambda call: call.number) for part in call.parts]
+@given(st.lists(increments | bundles(), max_size=40))
+def test_what_is_counted_and_told_is_as_if_they_had_come_one_by_one(asked: list[Any]) -> None:
+    replies = Replies()
+    parts = [replies.pending(each) if isinstance(each, Increment) else replies.bundle(*each) for each in asked]
+    sums, told = by_the_book(asked)
+    assert run(calls_of(deque(parts))) == sums
+    assert list(replies.told.values()) == told
 
 
 @given(st.lists(increments, max_size=60))
@@ -131,7 +125,11 @@ def test_parts_stay_in_order_and_none_is_taken_twice(asked: list[Increment]) -> 
 def test_no_call_adds_more_to_a_counter_than_a_batch_can_take(asked: list[Increment]) -> None:
     replies = Replies()
     for call in calls_of(deque(replies.pending(each) for each in asked)):
-        assert max(added(call).values(), default=0) <= CALL_SUM_MAX
+        sums: Counter[str] = Counter()
+        for part in call.parts:
+            assert isinstance(part, Pending)
+            sums[part.increment.counter] += part.increment.value
+        assert max(sums.values(), default=0) <= CALL_SUM_MAX
 
 
 def test_a_call_is_split_where_a_sum_would_pass_the_limit() -> None:
@@ -152,8 +150,8 @@ def test_a_call_holds_a_bounded_number_of_increments() -> None:
 
 def test_an_empty_inbox_makes_a_call_that_only_shows_life() -> None:
     call = form_call(7, deque(), PARTITIONS, WINDOWS)
-    assert (call.number, content(call), call.parts) == (7, {"sums": [], "ids": []}, [])
-    call.settle("")
+    assert (call.number, call.parts, call.plain) == (7, [], [])
+    assert run([form_call(1, deque(), PARTITIONS, WINDOWS)]) == {}
 
 
 @given(st.lists(increments, min_size=1, max_size=30), st.data())
