@@ -3,8 +3,8 @@
 A call carries sums per counter for increments without an idempotency key, and single items for those with one. Redis
 answers with the exceptions only: an empty answer says that everything was counted for the first time.
 
-    payload   {"sums": [["<partition>", "<counter>", "<sum>"], ...],
-               "ids": [["<partition>", "<counter>", "<value>", "<digest>", <window in s>], ...]}
+    payload   {"sums": [{"p": "<partition>", "c": ["<counter>", ...], "s": ["<sum>", ...]}, ...],
+               "ids": ["<partition>", "<counter>", "<value>", "<digest>", <window in s>, "<partition>", ...]}
     answer    "r0 m4 x7 s2": item 0 is a replay, item 4 a mismatch, item 7 met a full counter, and so did the third sum
 
 Numbers travel as text, for Lua's are doubles and lose integers above 2^53.
@@ -180,22 +180,32 @@ def form_call(number: int, inbox: deque[Pending | Bundle], partitions: int, wind
             sums[counter] = sums.get(counter, 0) + part.increment.value
         else:
             keyed.append(part.increment)
-    return Call(number, _payload(sums, keyed, partitions, windows), parts, list(sums))
+    payload, plain = _payload(sums, keyed, partitions, windows)
+    return Call(number, payload, parts, plain)
 
 
-def _payload(sums: dict[str, int], keyed: list[Increment], partitions: int, windows: Windows) -> bytes:
-    return msgspec.json.encode(
-        {
-            "sums": [(str(partition_of(counter, partitions)), counter, str(total)) for counter, total in sums.items()],
-            "ids": [
-                (
-                    str(partition_of(increment.counter, partitions)),
-                    increment.counter,
-                    str(increment.value),
-                    digest_of(increment),
-                    windows.of(increment),
-                )
-                for increment in keyed
-            ],
-        }
-    )
+class SumsOfPartition(msgspec.Struct, gc=False):
+    p: str
+    c: list[str]
+    s: list[str]
+
+
+def _payload(
+    sums: dict[str, int], keyed: list[Increment], partitions: int, windows: Windows
+) -> tuple[bytes, list[str]]:
+    """-> (payload, the counters in the order of their sums in it)"""
+    groups: dict[int, SumsOfPartition] = {}
+    for counter, total in sums.items():
+        partition = partition_of(counter, partitions)
+        group = groups.get(partition)
+        if group is None:
+            group = groups[partition] = SumsOfPartition(str(partition), [], [])
+        group.c.append(counter)
+        group.s.append(str(total))
+    items: list[str | int] = []
+    for increment in keyed:
+        partition_text = str(partition_of(increment.counter, partitions))
+        digest, window_s = digest_of(increment), windows.of(increment)
+        items += (partition_text, increment.counter, str(increment.value), digest, window_s)
+    plain = [counter for group in groups.values() for counter in group.c]
+    return msgspec.json.encode({"sums": list(groups.values()), "ids": items}), plain

@@ -7,7 +7,8 @@
 --   <lane>:b:<p>:<n>       hash: counter -> sum                   batch n of partition p
 --   <lane>:c:<p>:<n>       hash: writer -> its last call in that batch
 --   <lane>:w:<writer>      hash: last (call number), and the answers of its last two calls by number
---   <lane>:i:<s>:<w>:<b>   hash: rest of a digest -> value        ids remembered in window w of s seconds, bucket b
+--   <lane>:i:<s>:<w>:<b>   hash: digest -> value                ids remembered in window w of s seconds, bucket b
+--   <lane>:windows         hash: <s>:<w> -> number of buckets deleted, for the windows that have any
 --   <lane>:full            set: counters that must not grow any more
 -- A Lua error rolls nothing back. So everything is checked before the first write, and an id is remembered after its
 -- increment was added: between the two, a lost id could double a retry, but a lost increment would never be found again.
@@ -16,6 +17,8 @@
 local SUM_MAX = 2305843009213693952 -- 2^61, settlement.SUM_MAX
 local EXACT_MAX = 9007199254740992 -- 2^53
 local CALLS_IN_FLIGHT = 2 -- writer.CALLS_IN_FLIGHT: so many answers are remembered
+local ITEM = 5 -- fields of an item with an id
+local BUCKETS = 65536 -- of a window: at a million ids one holds 15, so it is packed and soon searched
 local WRITER_LIFETIME_S = 3600 -- a writer that makes no call for so long is forgotten; writers make one every few minutes
 
 local function batch_key(lane, p, n) return lane .. ':b:' .. p .. ':' .. n end
@@ -31,86 +34,116 @@ local function known_answer(me, call)
   if number > last + 1 then return refuse('GAP', 'call ' .. call .. ' came before call ' .. (last + 1)) end
 end
 
--- partition -> number of its open batch, or an error when one has none.
-local function open_numbers(lane, payload)
+-- Partition -> keys of its open batch, {sums, calls}, for all that a payload touches; nil and an error when one has no number.
+local function open_batches(lane, payload)
   local wanted, open = {}, {}
-  for _, list in ipairs({payload.sums, payload.ids}) do
-    for _, item in ipairs(list) do
-      if not open[item[1]] then open[item[1]] = true; wanted[#wanted + 1] = item[1] end
-    end
+  local function want(p)
+    if not open[p] then open[p] = true; wanted[#wanted + 1] = p end
   end
+  for _, group in ipairs(payload.sums) do want(group.p) end
+  for i = 1, #payload.ids, ITEM do want(payload.ids[i]) end
   if #wanted == 0 then return open end
   for i, number in ipairs(redis.call('HMGET', lane .. ':open', unpack(wanted))) do
-    if not number then return nil, refuse('UNREPAIRED', 'partition ' .. wanted[i] .. ' has no number') end
-    open[wanted[i]] = number
+    local p = wanted[i]
+    if not number then return nil, refuse('UNREPAIRED', 'partition ' .. p .. ' has no number') end
+    open[p] = {batch_key(lane, p, number), calls_key(lane, p, number)}
   end
   return open
 end
 
 -- One addition to an open batch. False when the counter is full, or its sum would pass what a settle can take.
-local function add(lane, open, any_full, p, counter, sum)
+local function add(lane, batch, any_full, counter, sum)
   if any_full and redis.call('SISMEMBER', lane .. ':full', counter) == 1 then return false end
-  local key = batch_key(lane, p, open[p])
-  if redis.call('HINCRBY', key, counter, sum) < SUM_MAX then return true end
-  redis.call('HINCRBY', key, counter, '-' .. sum)
+  if redis.call('HINCRBY', batch, counter, sum) < SUM_MAX then return true end
+  redis.call('HINCRBY', batch, counter, '-' .. sum)
   return false
 end
 
-local function bucket_key(lane, seconds, window, digest)
-  return string.format('%s:i:%d:%d:%s%d', lane, seconds, window, digest:sub(1, 2), digest:byte(3) % 4)
+local function window_prefix(lane, seconds, window) return string.format('%s:i:%d:%d:', lane, seconds, window) end
+
+-- {prefix of this window's buckets, prefix of the last one's or nil when there was none}. A window is noted when it is first
+-- written to, for `forget_ids`: an expiry on every bucket would cost memory, and a look at each id whether its bucket is new.
+local function window_of(lane, seconds, now)
+  local window, windows = math.floor(now / seconds), lane .. ':windows'
+  redis.call('HSETNX', windows, string.format('%d:%d', seconds, window), 0)
+  local before = redis.call('HEXISTS', windows, string.format('%d:%d', seconds, window - 1)) == 1
+  return {window_prefix(lane, seconds, window), before and window_prefix(lane, seconds, window - 1) or nil}
 end
 
--- What is remembered of an id, in this window or the one before.
-local function remembered(lane, seconds, window, digest)
-  local field = digest:sub(3)
-  return redis.call('HGET', bucket_key(lane, seconds, window, digest), field)
-    or redis.call('HGET', bucket_key(lane, seconds, window - 1, digest), field)
+-- The number of an id's bucket, the same in every window: out of the first 18 bits of its digest, which is base64.
+local function bucket_of(digest)
+  local first, second, third = digest:byte(1, 3)
+  return (first * 4096 + second * 64 + third) % BUCKETS
 end
 
-local function remember(lane, seconds, window, digest, value)
-  local key = bucket_key(lane, seconds, window, digest)
-  redis.call('HSET', key, digest:sub(3), value)
-  if redis.call('HLEN', key) == 1 then redis.call('EXPIREAT', key, (window + 2) * seconds) end
-end
-
--- Sorts items into exceptions (replays and mismatches) and groups of fresh ones, one a counter while its sum stays exact.
--- An id that comes twice in one call shares the fate of its first item, which is not known yet.
+-- Sorts items into exceptions (replays and mismatches), fresh ones, and repeats of fresh ones in the same call, which share the
+-- fate of the first. Lists of plain values, and not a table an item: a call may bring a thousand.
 local function judge(lane, items, now, exceptions)
-  local groups, group_of, first = {}, {}, {}
-  for i, item in ipairs(items) do
-    local p, counter, value, digest, seconds = unpack(item)
-    local window, name = math.floor(now / seconds), seconds .. digest
-    local earlier = first[name]
-    local had = earlier and earlier.value or remembered(lane, seconds, window, digest)
-    if had and had ~= value then
-      exceptions[#exceptions + 1] = 'm' .. (i - 1)
+  local fresh = {index = {}, p = {}, counter = {}, value = {}, digest = {}, bucket = {}}
+  local repeats, first, windows, n = {}, {}, {}, 0
+  for i = 1, #items, ITEM do
+    local value, digest, seconds = items[i + 2], items[i + 3], items[i + 4]
+    local window = windows[seconds]
+    if not window then window = window_of(lane, seconds, now); windows[seconds] = window end
+    local bucket = bucket_of(digest)
+    local current, index, earlier = window[1] .. bucket, (i - 1) / ITEM, first[digest]
+    local had = earlier and fresh.value[earlier] or redis.call('HGET', current, digest)
+      or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
+    if not had then
+      n = n + 1
+      first[digest] = n
+      fresh.index[n], fresh.p[n], fresh.counter[n] = index, items[i], items[i + 1]
+      fresh.value[n], fresh.digest[n], fresh.bucket[n] = value, digest, current
+    elseif had ~= value then
+      exceptions[#exceptions + 1] = 'm' .. index
     elseif earlier then
-      earlier.repeats[#earlier.repeats + 1] = i - 1
-    elseif had then
-      exceptions[#exceptions + 1] = 'r' .. (i - 1)
+      repeats[index] = earlier
     else
-      local group = group_of[counter]
-      if not group or group.sum + tonumber(value) >= EXACT_MAX then
-        group = {p = p, counter = counter, sum = 0, text = value, items = {}}
-        group_of[counter] = group
-        groups[#groups + 1] = group
-      end
-      first[name] = {index = i - 1, value = value, digest = digest, seconds = seconds, window = window, repeats = {}}
-      group.sum = group.sum + tonumber(value)
-      if #group.items == 1 then group.text = nil end -- one value alone may be a sum past 2^53
-      group.items[#group.items + 1] = first[name]
+      exceptions[#exceptions + 1] = 'r' .. index
     end
   end
-  return groups
+  return fresh, repeats
 end
 
-local function add_group(lane, open, any_full, group, exceptions)
-  local added = add(lane, open, any_full, group.p, group.counter, group.text or string.format('%.0f', group.sum))
-  for _, item in ipairs(group.items) do
-    if added then remember(lane, item.seconds, item.window, item.digest, item.value)
-    else exceptions[#exceptions + 1] = 'x' .. item.index end
-    for _, index in ipairs(item.repeats) do
-      exceptions[#exceptions + 1] = (added and 'r' or 'x') .. index
+-- The fresh items' sums, by counter; -> position among the fresh -> true for those refused. Where doubles would not keep a
+-- counter's sum exact, its items are added one by one: one value alone may itself be a sum, and comes as text.
+local function add_fresh(lane, open, any_full, fresh)
+  local sums, counts, refused, refused_counter = {}, {}, {}, {}
+  for k, counter in ipairs(fresh.counter) do
+    sums[counter] = (sums[counter] or 0) + tonumber(fresh.value[k])
+    counts[counter] = (counts[counter] or 0) + 1
+  end
+  for k, counter in ipairs(fresh.counter) do
+    local batch = open[fresh.p[k]][1]
+    if counts[counter] == 1 or sums[counter] >= EXACT_MAX then
+      refused[k] = not add(lane, batch, any_full, counter, fresh.value[k])
+    else
+      if refused_counter[counter] == nil then
+        refused_counter[counter] = not add(lane, batch, any_full, counter, string.format('%.0f', sums[counter]))
+      end
+      refused[k] = refused_counter[counter]
+    end
+  end
+  return refused
+end
+
+local function remember(fresh, repeats, refused, exceptions)
+  for k, digest in ipairs(fresh.digest) do
+    if refused[k] then exceptions[#exceptions + 1] = 'x' .. fresh.index[k]
+    else redis.call('HSET', fresh.bucket[k], digest, fresh.value[k]) end
+  end
+  for index, k in pairs(repeats) do
+    exceptions[#exceptions + 1] = (refused[k] and 'x' or 'r') .. index
+  end
+end
+
+local function add_sums(lane, open, any_full, sums, exceptions)
+  local ordinal = 0
+  for _, group in ipairs(sums) do
+    local batch = open[group.p][1]
+    for i, counter in ipairs(group.c) do
+      if not add(lane, batch, any_full, counter, group.s[i]) then exceptions[#exceptions + 1] = 's' .. ordinal end
+      ordinal = ordinal + 1
     end
   end
 end
@@ -122,20 +155,16 @@ local function append(keys, args)
   local answer = known_answer(me, call)
   if answer then return answer end
   local payload = cjson.decode(args[3])
-  local open, unrepaired = open_numbers(lane, payload)
+  local open, unrepaired = open_batches(lane, payload)
   if unrepaired then return unrepaired end
   local now = tonumber(redis.call('TIME')[1])
   local any_full = redis.call('EXISTS', lane .. ':full') == 1
   local exceptions = {}
-  local groups = judge(lane, payload.ids, now, exceptions)
+  local fresh, repeats = judge(lane, payload.ids, now, exceptions)
 
-  for p, n in pairs(open) do redis.call('HSET', calls_key(lane, p, n), writer, call) end
-  for i, item in ipairs(payload.sums) do
-    if not add(lane, open, any_full, item[1], item[2], item[3]) then
-      exceptions[#exceptions + 1] = 's' .. (i - 1)
-    end
-  end
-  for _, group in ipairs(groups) do add_group(lane, open, any_full, group, exceptions) end
+  for _, batch in pairs(open) do redis.call('HSET', batch[2], writer, call) end
+  add_sums(lane, open, any_full, payload.sums, exceptions)
+  remember(fresh, repeats, add_fresh(lane, open, any_full, fresh), exceptions)
 
   answer = table.concat(exceptions, ' ')
   redis.call('HSET', me, 'last', call, call, answer)
@@ -208,6 +237,29 @@ local function repair(keys, args)
   return 'OK'
 end
 
+-- args: how many buckets at most. Deletes those of windows that nobody looks into any more, a piece at a time.
+-- Answer: how many of such windows are left.
+local function forget_ids(keys, args)
+  local lane, now, budget, left = keys[1], tonumber(redis.call('TIME')[1]), tonumber(args[1]), 0
+  local windows = redis.call('HGETALL', lane .. ':windows')
+  for i = 1, #windows, 2 do
+    local seconds, window = windows[i]:match('(%d+):(%d+)')
+    if (window + 2) * seconds <= now then
+      local prefix, from = window_prefix(lane, seconds, window), tonumber(windows[i + 1])
+      local to = math.min(from + budget, BUCKETS)
+      for bucket = from, to - 1 do redis.call('UNLINK', prefix .. bucket) end
+      budget = budget - (to - from)
+      if to == BUCKETS then
+        redis.call('HDEL', lane .. ':windows', windows[i])
+      else
+        redis.call('HSET', lane .. ':windows', windows[i], to)
+        left = left + 1
+      end
+    end
+  end
+  return left
+end
+
 -- args: partition, counter, partition, counter, ... Answer: for each {open number, sealed number, sealed sum, open sum}.
 local function read(keys, args)
   local lane, numbers, answer = keys[1], {}, {}
@@ -236,4 +288,5 @@ register('introduce', introduce, {'allow-oom'})
 register('seal', seal, {'allow-oom'})
 register('drop', drop, {'allow-oom'})
 register('repair', repair, {'allow-oom'})
+register('forget_ids', forget_ids, {'allow-oom'})
 register('read', read, {'no-writes', 'allow-oom'})

@@ -36,6 +36,7 @@ from node.settlement import Batch, Unsettled
 LIBRARY = Library.of("node", "log.lua")
 CONNECTIONS_MAX = 16
 TIMEOUT_S = 5.0
+FORGET_MAX = 4096  # buckets of remembered ids deleted in one step: a few milliseconds of Redis' time
 REFUSED = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 REFUSED_CODES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
 UNREPAIRED_CODES = ("UNREPAIRED", "STALE", "Function not found", "ERR Function not found")
@@ -127,6 +128,9 @@ class RedisLog:
 
     async def drop(self, partition: int, settled: int, full: Sequence[str]) -> bool:
         return bool(await self._call("drop", partition, settled, *full))
+
+    async def forget_ids(self) -> int:
+        return int(await self._call("forget_ids", FORGET_MAX))
 
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
         args: list[Any] = []

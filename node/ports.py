@@ -95,6 +95,10 @@ class Log(Protocol):
         """Deletes the sealed batch if its number is <= settled; notes counters that are full."""
         ...
 
+    async def forget_ids(self) -> int:
+        """Deletes a part of the ids that are too old to be looked for; -> how many of their windows are left."""
+        ...
+
     async def read(self, counters: Sequence[str]) -> list[Unsettled]: ...
 
 

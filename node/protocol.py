@@ -24,6 +24,7 @@ HEAD_TIMEOUT_S = 10.0  # from the connection, or a later request's first byte, t
 BODY_TIMEOUT_S = 10.0  # from the end of the head to the end of the body
 LINGER_S = 2.0  # a client that has its answer and still sends is listened to so long, or a reset might take the answer
 LINGER_BYTES_MAX = 256 * 1024  # ... from it; but no further than this
+QUEUE_MAX = 1000  # requests that wait for those before them: several kilobytes each, and one read may bring thousands
 VERSIONS = ("1.0", "1.1")
 
 
@@ -142,6 +143,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._stop(414)
         if size > HEAD_BYTES_MAX or len(self.headers) > HEADERS_MAX:
             self._stop(431)
+        if len(self.pipeline) >= QUEUE_MAX:
+            self._stop(400)
         if version not in VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
             self._stop(400)
 

@@ -18,6 +18,7 @@ from node.settlement import After, after_settle
 
 log = logging.getLogger(__name__)
 
+HOUSEKEEPER = 0  # whoever owns this partition clears up what belongs to none
 AT_ONCE = 2  # partitions settled at the same time by one node
 
 
@@ -44,7 +45,10 @@ class Settler:
                 await asyncio.wait_for(self._wake.wait(), self._interval_s)
             self._wake.clear()
             try:
-                await self.settle(self._owned())
+                owned = self._owned()
+                await self.settle(owned)
+                if HOUSEKEEPER in owned:
+                    await self._log.forget_ids()
                 self.trouble = None
             except Unavailable as error:
                 if self.trouble is None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 
 import pytest
 
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnrepaired
+from node.log import RedisLog
 from node.ports import Fenced, Log
 from node.settlement import SUM_MAX, Unsettled
 from tests.contract.conftest import PARTITIONS
+from tests.twins.log import MemoryLog
 
 A, B = "default:a", "default:b"
 DAY = 86_400
@@ -18,13 +22,9 @@ DAY = 86_400
 
 def payload(sums: dict[str, int] | None = None, ids: list[tuple[str, int, str]] | None = None) -> bytes:
     """ids: (counter, value, digest)"""
-    part = lambda counter: str(partition_of(counter, PARTITIONS))  # noqa: E731
-    return json.dumps(
-        {
-            "sums": [[part(c), c, str(n)] for c, n in (sums or {}).items()],
-            "ids": [[part(c), c, str(n), digest.ljust(16, "x"), DAY] for c, n, digest in ids or []],
-        }
-    ).encode()
+    groups = [{"p": str(part_of(c)), "c": [c], "s": [str(n)]} for c, n in (sums or {}).items()]
+    items = [[str(part_of(c)), c, str(n), digest.ljust(16, "x"), DAY] for c, n, digest in ids or []]
+    return json.dumps({"sums": groups, "ids": [field for item in items for field in item]}).encode()
 
 
 def part_of(counter: str) -> int:
@@ -106,6 +106,29 @@ async def test_ids_outlive_a_settle(log):
     batch = await log.seal(part_of(A))
     await log.drop(batch.partition, batch.number, [])
     assert await appender.append("n1", 2, payload(ids=[(A, 5, "x1")])) == "r0"
+    await appender.close()
+
+
+async def test_an_id_is_remembered_for_its_window_and_then_forgotten(log):
+    """The window is a second long: an id is known for one to two seconds."""
+    if isinstance(log, MemoryLog):
+        log.now_s = time.time
+    appender = await appender_of(log)
+    item = [str(part_of(A)), A, "1", "x".ljust(16, "x"), 1]
+    call = json.dumps({"sums": [], "ids": item}).encode()
+    assert await appender.append("n1", 1, call) == ""
+    answers, deadline = [await appender.append("n1", 2, call)], time.monotonic() + 30
+    while answers[-1] != "" and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+        answers.append(await appender.append("n1", len(answers) + 2, call))
+    assert answers[-1] == "", "it was never forgotten"
+    assert set(answers[:-1]) == {"r0"}
+    assert len(answers) > 5, "it was forgotten within its window"
+    while await log.forget_ids() and time.monotonic() < deadline:
+        pass
+    if isinstance(log, RedisLog):
+        kept = [key async for key in log.redis.scan_iter(f"{log.key}:i:*", count=1000)]
+        assert len(kept) <= 2
     await appender.close()
 
 

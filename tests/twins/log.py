@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnavailable, LogUnrepaired
@@ -94,6 +95,11 @@ class MemoryLog:
         part.sealed = None
         return True
 
+    async def forget_ids(self) -> int:
+        now = self.now_s()
+        self.ids = {name: value for name, value in self.ids.items() if (name[1] + 2) * name[0] > now}
+        return 0
+
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
         return [self._unsettled(counter) for counter in counters]
 
@@ -125,20 +131,21 @@ class MemoryLog:
         if number > writer.last + 1:
             raise LogGap
         content = json.loads(payload)
-        for item in content["sums"] + content["ids"]:
-            self._part(int(item[0])).calls  # noqa: B018  raises when there is none
-        for item in content["sums"] + content["ids"]:
-            self._part(int(item[0])).calls[name] = number
-        answer = " ".join(self._sums(content["sums"]) + self._items(content["ids"]))
+        sums = [(group["p"], *pair) for group in content["sums"] for pair in zip(group["c"], group["s"], strict=True)]
+        items = list(batched(content["ids"], 5))
+        parts = [self._part(int(each[0])) for each in [*sums, *items]]  # raises when one has no number
+        for part in parts:
+            part.calls[name] = number
+        answer = " ".join(self._sums(sums) + self._items(items))
         writer.last = number
         writer.answers[number] = answer
         writer.answers.pop(number - CALLS_IN_FLIGHT, None)
         return answer
 
-    def _sums(self, sums: list[list[str]]) -> list[str]:
+    def _sums(self, sums: list[tuple[Any, ...]]) -> list[str]:
         return [f"s{i}" for i, (p, counter, total) in enumerate(sums) if not self._add(p, counter, int(total))]
 
-    def _items(self, items: list[tuple[str, str, str, str, int]]) -> list[str]:
+    def _items(self, items: list[tuple[Any, ...]]) -> list[str]:
         answer = []
         for i, (p, counter, value, digest, seconds) in enumerate(items):
             window = int(self.now_s() // seconds)
@@ -157,6 +164,10 @@ class MemoryLog:
             return False
         sums[counter] = sums.get(counter, 0) + amount
         return True
+
+
+def batched(flat: list[Any], size: int) -> list[tuple[Any, ...]]:
+    return [tuple(flat[i : i + size]) for i in range(0, len(flat), size)]
 
 
 class MemoryAppender:
