@@ -149,7 +149,10 @@ class Front:
     async def ask(self, data: bytes, source: str = STRANGER) -> Answer:
         """The answer to one request on a connection of its own."""
         async with self.connect(source) as connection:
-            return await connection.ask(data.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\n" + self.extra, 1))
+            return await connection.ask(self.dressed(data))
+
+    def dressed(self, data: bytes) -> bytes:
+        return data.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\n" + self.extra, 1)
 
     async def value(self, key: str) -> int | None:
         """The value read back; None for 404."""
