@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -47,25 +48,31 @@ _ARRAY = msgspec.json.Decoder(list[Item])
 _LINE = msgspec.json.Decoder(Item)
 
 
-def parse_batch(namespace: str, content_type: str | None, body: bytes) -> list[Increment | BadRequest]:
-    """The items, in order, each an increment or what is wrong with it. Errors: BadRequest, for the request as a
-    whole.
-    """
-    if not NAMESPACE.fullmatch(namespace):
-        raise BadRequest("A namespace is 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit.")
+Given = Item | BadRequest
+
+
+def parse_batch(content_type: str | None, body: bytes) -> list[Given]:
+    """The items, in order, or what is wrong with one. Errors: BadRequest, for the request as a whole."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/x-ndjson"):
         raise BadRequest("Send application/json (an array) or application/x-ndjson (an item a line).")
     ndjson = kind == "application/x-ndjson"
-    items = _quick(namespace, ndjson, body)
+    items = _quick(ndjson, body)
     if items is None:
-        items = list(_strict(namespace, ndjson, body))
+        items = list(_strict(ndjson, body))
     if len(items) > ITEMS_MAX:
         raise BadRequest(f"A batch has at most {ITEMS_MAX} items.")
     return items
 
 
-def _quick(namespace: str, ndjson: bool, body: bytes) -> list[Increment | BadRequest] | None:
+def valid_namespace(namespace: str) -> str:
+    """Errors: BadRequest."""
+    if not NAMESPACE.fullmatch(namespace):
+        raise BadRequest("A namespace is 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit.")
+    return namespace
+
+
+def _quick(ndjson: bool, body: bytes) -> list[Given] | None:
     """None when the body needs the strict reader."""
     if b"\\u00" in body:  # an escaped letter of a member's name, or a NUL
         return None
@@ -75,26 +82,26 @@ def _quick(namespace: str, ndjson: bool, body: bytes) -> list[Increment | BadReq
         return None
     if body.count(b'"key"') != len(items) or body.count(b'"value"') != len(items):
         return None
-    if body.count(b'"idempotency_key"') > sum(item.idempotency_key is not None for item in items):
+    ids = body.count(b'"idempotency_key"')
+    if ids and ids != sum(item.idempotency_key is not None for item in items):
         return None
-    prefix = counter_name(namespace, "")
-    return [Increment(prefix + item.key, item.value, item.idempotency_key) for item in items]
+    return list[Given](items)
 
 
-def _strict(namespace: str, ndjson: bool, body: bytes) -> Iterator[Increment | BadRequest]:
+def _strict(ndjson: bool, body: bytes) -> Iterator[Given]:
     if ndjson:
         for line in body.split(b"\n"):
             if line.strip():
-                yield _item(namespace, line)
+                yield _item(line)
         return
     items = json_value(body)
     if type(items) is not list:
         raise BadRequest("The body is not a JSON array.")
     for item in items:
-        yield _item(namespace, item)
+        yield _item(item)
 
 
-def _item(namespace: str, item: Any) -> Increment | BadRequest:
+def _item(item: Any) -> Given:
     """One item: a line that is still to be read, or a value."""
     try:
         fields = json_object(item) if isinstance(item, bytes) else item
@@ -104,119 +111,124 @@ def _item(namespace: str, item: Any) -> Increment | BadRequest:
             return BadRequest(f"Unknown member {min(unknown)!r}: an item has key, value and idempotency_key.")
         key = valid_key(fields.get("key"))
         value = valid_value(fields.get("value"))
-        return Increment(counter_name(namespace, key), value, valid_id(fields.get("idempotency_key")))
+        return Item(key, value, valid_id(fields.get("idempotency_key")))
     except BadRequest as error:
         return error
 
 
 @dataclass(slots=True)
 class Bundling:
-    """Items that go into one call, and their positions in the request.
+    """The items from `start` to `end` of a request, as they go into one call.
 
     What has no idempotency key is summed by counter. Where a proxy may send the request a second time, each sum
     becomes an item under the proxy's request id, so that it counts once whatever the proxy does.
     """
 
-    sums: dict[str, int] = field(default_factory=dict)
-    items: list[Increment] = field(default_factory=list)  # those with an idempotency key, then the guarded sums
-    total: int = 0
-    plain_positions: list[int] = field(default_factory=list)
-    item_positions: list[int] = field(default_factory=list)
-
-    def guard(self, request_id: str) -> None:
-        self.items += [Increment(counter, total, request_id, short_lived=True) for counter, total in self.sums.items()]
-        self.sums = {}
+    start: int
+    end: int
+    sums: dict[str, int]
+    items: list[Increment]  # those with an idempotency key, then the guarded sums
+    positions: list[int]  # of those with an idempotency key, in the request
+    total: int
 
     def refused(self, full: frozenset[str], outcomes: Sequence[Outcome]) -> frozenset[str]:
         """The counters whose sum was refused."""
-        guarded = zip(self.items[len(self.item_positions) :], outcomes[len(self.item_positions) :], strict=True)
+        guarded = zip(self.items[len(self.positions) :], outcomes[len(self.positions) :], strict=True)
         return full | {item.counter for item, outcome in guarded if outcome is Outcome.FULL}
 
 
-def bundle(items: Sequence[Increment | BadRequest], request_id: str | None = None) -> Iterator[Bundling]:
+def bundle(namespace: str, given: Sequence[Given], request_id: str | None = None) -> list[Bundling]:
     """At most BUNDLE_MAX items in each, nor more than one call may add. The same items make the same bundles."""
-    bundling = Bundling()
-    count = number = 0
-    for position, item in enumerate(items):
+    bundlings: list[Bundling] = []
+    start = 0
+    while start < len(given):
+        guard = f"{request_id}/{len(bundlings)}" if request_id else None
+        bundlings.append(_one_bundle(counter_name(namespace, ""), given, start, guard))
+        start = bundlings[-1].end
+    return bundlings
+
+
+def _one_bundle(prefix: str, given: Sequence[Given], start: int, guard: str | None) -> Bundling:
+    sums: dict[str, int] = {}
+    items: list[Increment] = []
+    positions: list[int] = []
+    total, end = 0, start
+    for end, item in enumerate(islice(given, start, start + BUNDLE_MAX), start):
         if isinstance(item, BadRequest):
             continue
-        if count == BUNDLE_MAX or bundling.total + item.value > CALL_SUM_MAX:
-            yield _finished(bundling, number, request_id)
-            bundling, count, number = Bundling(), 0, number + 1
-        count += 1
-        bundling.total += item.value
+        total += item.value
+        if total > CALL_SUM_MAX:
+            total -= item.value
+            break
         if item.idempotency_key is None:
-            bundling.sums[item.counter] = bundling.sums.get(item.counter, 0) + item.value
-            bundling.plain_positions.append(position)
+            sums[item.key] = sums.get(item.key, 0) + item.value
         else:
-            bundling.items.append(item)
-            bundling.item_positions.append(position)
-    if count:
-        yield _finished(bundling, number, request_id)
-
-
-def _finished(bundling: Bundling, number: int, request_id: str | None) -> Bundling:
-    if request_id:
-        bundling.guard(f"{request_id}/{number}")
-    return bundling
+            items.append(Increment(prefix + item.key, item.value, item.idempotency_key))
+            positions.append(end)
+    else:
+        end += 1
+    if guard is None:
+        return Bundling(start, end, {prefix + key: n for key, n in sums.items()}, items, positions, total)
+    items += [Increment(prefix + key, n, guard, short_lived=True) for key, n in sums.items()]
+    return Bundling(start, end, {}, items, positions, total)
 
 
 Result = Outcome | TallyError
 
 
 def results(
-    items: Sequence[Increment | BadRequest],
+    namespace: str,
+    given: Sequence[Given],
     bundlings: Sequence[Bundling],
     answers: Sequence[tuple[frozenset[str], list[Outcome]] | TallyError],
 ) -> list[Result]:
     """What became of each item, in the order of the request."""
-    found: list[Result] = [item if isinstance(item, BadRequest) else Outcome.COUNTED for item in items]
+    found: list[Result] = [Outcome.COUNTED] * len(given)
     for bundling, answer in zip(bundlings, answers, strict=True):
         if isinstance(answer, TallyError):
-            for position in (*bundling.plain_positions, *bundling.item_positions):
-                found[position] = answer
+            found[bundling.start : bundling.end] = [answer] * (bundling.end - bundling.start)
             continue
         full, outcomes = answer
-        for position, outcome in zip(bundling.item_positions, outcomes, strict=False):  # guarded sums come after them
+        for position, outcome in zip(bundling.positions, outcomes, strict=False):  # guarded sums come after them
             found[position] = outcome
-        for position in _of_counters(items, bundling.plain_positions, bundling.refused(full, outcomes)):
-            found[position] = Outcome.FULL
+        if refused := bundling.refused(full, outcomes):
+            _refuse(found, namespace, given, bundling, refused)
+    for position, item in enumerate(given):
+        if isinstance(item, BadRequest):
+            found[position] = item
     return found
 
 
-def _of_counters(
-    items: Sequence[Increment | BadRequest], positions: Sequence[int], counters: frozenset[str]
-) -> Iterator[int]:
-    if not counters:
-        return
-    for position in positions:
-        item = items[position]
-        if isinstance(item, Increment) and item.counter in counters:
-            yield position
+def _refuse(
+    found: list[Result], namespace: str, given: Sequence[Given], bundling: Bundling, refused: frozenset[str]
+) -> None:
+    for position in range(bundling.start, bundling.end):
+        item = given[position]
+        if isinstance(item, Item) and item.idempotency_key is None and counter_name(namespace, item.key) in refused:
+            found[position] = Outcome.FULL
 
 
-STATUS = {Outcome.COUNTED: "counted", Outcome.REPLAYED: "replayed"}
-REFUSED: dict[Outcome, str] = {Outcome.MISMATCH: str(Mismatch()), Outcome.FULL: str(CounterFull())}
+DESCRIBED: dict[Outcome, dict[str, Any]] = {
+    Outcome.COUNTED: {"status": "counted"},
+    Outcome.REPLAYED: {"status": "replayed"},
+    Outcome.MISMATCH: {"status": "refused", "message": str(Mismatch())},
+    Outcome.FULL: {"status": "refused", "message": str(CounterFull())},
+}
 
 
 def describe(found: Sequence[Result], minimal: bool) -> dict[str, Any]:
     """The answer's body."""
-    counted = sum(result is Outcome.COUNTED for result in found)
-    replayed = sum(result is Outcome.REPLAYED for result in found)
+    counted, replayed = found.count(Outcome.COUNTED), found.count(Outcome.REPLAYED)
     body: dict[str, Any] = {"counted": counted, "replayed": replayed, "refused": len(found) - counted - replayed}
     if not minimal:
-        body["results"] = [_described(result) for result in found]
+        body["results"] = [DESCRIBED[result] if isinstance(result, Outcome) else _described(result) for result in found]
     return body
 
 
-def _described(result: Result) -> dict[str, Any]:
-    if isinstance(result, Unavailable):
-        return {"status": "unavailable", "counted": result.counted, "message": str(result)}
-    if isinstance(result, TallyError):
-        return {"status": "refused", "message": str(result)}
-    if result in REFUSED:
-        return {"status": "refused", "message": REFUSED[result]}
-    return {"status": STATUS[result]}
+def _described(error: TallyError) -> dict[str, Any]:
+    if isinstance(error, Unavailable):
+        return {"status": "unavailable", "counted": error.counted, "message": str(error)}
+    return {"status": "refused", "message": str(error)}
 
 
 def worst(found: Sequence[Result]) -> Unavailable | None:

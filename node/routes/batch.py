@@ -8,7 +8,7 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from node.answers import Answer, of_error
-from node.batch import Bundling, bundle, describe, parse_batch, results, worst
+from node.batch import Bundling, bundle, describe, parse_batch, results, valid_namespace, worst
 from node.call import Outcome
 from node.door import Door
 from node.errors import TallyError
@@ -26,12 +26,13 @@ def blueprint(door: Door, writer: Writer) -> Blueprint:
         try:
             client = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
             request_id = only("X-Request-ID") if client.by_proxy else None
-            items = parse_batch(namespace, only("Content-Type"), await body())
+            namespace = valid_namespace(namespace)
+            given = parse_batch(only("Content-Type"), await body())
         except TallyError as error:
             return respond(door.failed(error, detailed=True))
-        bundlings = list(bundle(items, request_id))
+        bundlings = bundle(namespace, given, request_id)
         answers = await asyncio.gather(*(count(writer, bundling) for bundling in bundlings))
-        found = results(items, bundlings, answers)
+        found = results(namespace, given, bundlings, answers)
         door.counted_batch(found)
         described = describe(found, minimal="return=minimal" in request.headers.get("Prefer", ""))
         trouble = worst(found)

@@ -9,28 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node import batch
-from node.batch import bundle, describe, parse_batch, results, worst
+from node.batch import Item, bundle, describe, parse_batch, results, valid_namespace, worst
 from node.call import Outcome
 from node.errors import BadRequest, LogUnavailable
-from node.increment import VALUE_MAX, Increment
+from node.increment import VALUE_MAX
 from node.settlement import CALL_SUM_MAX
 from node.writer import Unanswered
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
-def parsed(items: object) -> list[Increment | BadRequest]:
-    return parse_batch("shop", JSON, json.dumps(items).encode())
+def parsed(items: object) -> list[Item | BadRequest]:
+    return parse_batch(JSON, json.dumps(items).encode())
 
 
 def test_an_array_is_read_in_order():
     body = [{"key": "a", "value": 1}, {"key": "b", "value": 0, "idempotency_key": "x"}]
-    assert parsed(body) == [Increment("shop:a", 1, None), Increment("shop:b", 0, "x")]
+    assert parsed(body) == [Item("a", 1), Item("b", 0, "x")]
 
 
 def test_lines_are_read_in_order_and_empty_ones_are_passed_over():
     body = b'{"key":"a","value":1}\n\n{"key":"b","value":2}\n'
-    assert parse_batch("shop", NDJSON, body) == [Increment("shop:a", 1), Increment("shop:b", 2)]
+    assert parse_batch(NDJSON, body) == [Item("a", 1), Item("b", 2)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_lines_are_read_in_order_and_empty_ones_are_passed_over():
 )
 def test_a_bad_item_is_named_and_the_others_count(item, about):
     first, bad, last = parsed([{"key": "a", "value": 1}, item, {"key": "a", "value": 2}])
-    assert (first, last) == (Increment("shop:a", 1), Increment("shop:a", 2))
+    assert (first, last) == (Item("a", 1), Item("a", 2))
     assert isinstance(bad, BadRequest)
     assert about in str(bad)
 
@@ -66,7 +66,7 @@ def test_a_bad_item_is_named_and_the_others_count(item, about):
 def test_a_member_given_twice_is_never_one_of_the_two(twice, kind):
     body = "{" + twice + "}"
     try:
-        (item,) = parse_batch("shop", kind, (f"[{body}]" if kind == JSON else body).encode())
+        (item,) = parse_batch(kind, (f"[{body}]" if kind == JSON else body).encode())
     except BadRequest:
         return
     assert isinstance(item, BadRequest)
@@ -77,13 +77,13 @@ def test_a_member_given_twice_is_never_one_of_the_two(twice, kind):
 )
 def test_what_is_no_array_is_refused_whole(body):
     with pytest.raises(BadRequest):
-        parse_batch("shop", JSON, body)
+        parse_batch(JSON, body)
 
 
 @pytest.mark.parametrize("namespace", ["", "A", "a b", "a:b", "x" * 65, "-a", "é", "a\n"])
 def test_a_namespace_is_a_plain_name(namespace):
     with pytest.raises(BadRequest):
-        parse_batch(namespace, JSON, b"[]")
+        valid_namespace(namespace)
 
 
 def test_too_many_items_are_refused_whole():
@@ -105,16 +105,16 @@ def test_the_quick_reader_agrees_with_the_strict_one(items, ascii_only):
         {"key": key, "value": value} | ({} if id_ is None else {"idempotency_key": id_}) for key, value, id_ in items
     ]
     text = json.dumps(body, ensure_ascii=ascii_only).encode()
-    strict = list(batch._strict("shop", False, text))
-    quick = batch._quick("shop", False, text)
+    strict = list(batch._strict(False, text))
+    quick = batch._quick(False, text)
     if quick is not None:
         assert quick == strict
 
 
-INCREMENTS = st.lists(
+ITEMS_GIVEN = st.lists(
     st.builds(
-        Increment,
-        st.sampled_from(["shop:a", "shop:b", "shop:c"]),
+        Item,
+        st.sampled_from("abc"),
         st.integers(0, 9) | st.just(VALUE_MAX),
         st.none() | st.sampled_from("xyz"),
     ),
@@ -122,21 +122,20 @@ INCREMENTS = st.lists(
 )
 
 
-@given(INCREMENTS, st.none() | st.just("request-1"))
+@given(ITEMS_GIVEN, st.none() | st.just("request-1"))
 def test_bundling_loses_and_adds_nothing(items, request_id):
-    bundlings = list(bundle(items, request_id))
+    bundlings = bundle("shop", items, request_id)
     for each in bundlings:
         assert sum(each.sums.values()) + sum(item.value for item in each.items) == each.total <= CALL_SUM_MAX
         if request_id:
             assert not each.sums
     assert sum(each.total for each in bundlings) == sum(item.value for item in items)
-    positions = sorted(p for each in bundlings for p in (*each.plain_positions, *each.item_positions))
-    assert positions == list(range(len(items)))
+    assert [p for each in bundlings for p in range(each.start, each.end)] == list(range(len(items)))
 
 
 def test_a_batch_that_a_proxy_sends_again_carries_the_same_ids():
     items = parsed([{"key": key, "value": 1} for key in "abab"] * 800)
-    first, again = (list(bundle(items, "request-1")) for _ in range(2))
+    first, again = (bundle("shop", items, "request-1") for _ in range(2))
     assert [each.items for each in first] == [each.items for each in again]
     ids = [(item.counter, item.idempotency_key) for each in first for item in each.items]
     assert len(ids) == len(set(ids)) == 2 * len(first)
@@ -152,8 +151,8 @@ def test_outcomes_find_their_items():
             {"key": "b", "value": 1, "idempotency_key": "y"},
         ]
     )
-    (one,) = bundle(items)
-    found = results(items, [one], [(frozenset({"shop:b"}), [Outcome.REPLAYED, Outcome.MISMATCH])])
+    (one,) = bundle("shop", items)
+    found = results("shop", items, [one], [(frozenset({"shop:b"}), [Outcome.REPLAYED, Outcome.MISMATCH])])
     assert found[:2] == [Outcome.COUNTED, Outcome.REPLAYED]
     assert isinstance(found[2], BadRequest)
     assert found[3:] == [Outcome.FULL, Outcome.MISMATCH]
@@ -167,8 +166,8 @@ def test_a_guarded_sum_that_was_counted_before_is_counted_and_a_full_one_is_refu
     items = parsed(
         [{"key": "a", "value": 1}, {"key": "b", "value": 1}, {"key": "c", "value": 1, "idempotency_key": "x"}]
     )
-    (one,) = bundle(items, "request-1")
-    found = results(items, [one], [(frozenset(), [Outcome.COUNTED, Outcome.REPLAYED, Outcome.FULL])])
+    (one,) = bundle("shop", items, "request-1")
+    found = results("shop", items, [one], [(frozenset(), [Outcome.COUNTED, Outcome.REPLAYED, Outcome.FULL])])
     assert found == [Outcome.COUNTED, Outcome.FULL, Outcome.COUNTED]
 
 
