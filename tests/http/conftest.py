@@ -163,3 +163,9 @@ def limited(servers: Servers, dsn: str, node_port: int, ledger: Ledger, tmp_path
     """One more node of the same cluster, which takes five requests in five seconds."""
     with running_node(servers, dsn, tmp_path / "node.log", node="limited", rate_limit="5/5s") as port:
         yield Front("node", port, ledger)
+
+
+@pytest.fixture
+def key(front: Front, request: pytest.FixtureRequest) -> str:
+    """One that nothing else uses."""
+    return str(request.node.name)
