@@ -147,7 +147,7 @@ class Node:
         except TimeoutError:
             log.error("gave up draining after %d ms", self._config.drain_deadline_ms)
         await self.agent.leave()
-        self.meter.flush()
+        self.meter.close()
         log.info("left")
 
     async def _settle_if_last(self) -> None:

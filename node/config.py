@@ -37,7 +37,9 @@ class Config(BaseSettings):
     ops_host: str = Field("127.0.0.1", description="the operations listener's address; keep it private")
     ops_port: Port = Field(9333, description="the operations listener's port; 0 = any free one")
     advertise_host: str = Field("", description="the address others reach this node by; empty = the listener's")
-    server: Literal["uvicorn", "hypercorn"] = Field("uvicorn", description="what serves the public listener")
+    server: Literal["uvicorn", "hypercorn"] = Field(
+        "uvicorn", description="what serves the public listener; hypercorn: behind a proxy only"
+    )
     hot_lane: bool = Field(True, description="whether the two hot routes have their fast entrance (uvicorn only)")
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="registry, ids and open batches")

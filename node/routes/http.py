@@ -18,7 +18,7 @@ from node.increment import BODY_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
-BODY_TIMEOUT_S = 10
+BODY_TIMEOUT_S = 15  # the protocol gives up after 10: this is for Hypercorn
 BATCH_PATH = "/increments/batch"
 REFUSALS: dict[int, type[TallyError]] = {
     404: NotFound,
