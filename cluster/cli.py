@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from cluster.attack.cli import attack
+from cluster.bench.cli import bench
 from cluster.errors import ClusterError
 from cluster.local import operate, status
 from cluster.local.box import nodes_table
@@ -186,6 +187,7 @@ def _find(state: ClusterState, wanted: str) -> NodeState:
 
 
 main.add_command(attack)
+main.add_command(bench)
 
 
 def run() -> None:
