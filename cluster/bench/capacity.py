@@ -5,7 +5,8 @@
     rows a second    = min(rate, distinct keys / interval)
     Postgres cores   = rows a second x Postgres microseconds a row / 1,000,000 / BUSY
 
-A node and a Redis shard use one core each, so their number is a number of cores too.
+Cores of nginx are computed as nodes are. A node and a Redis shard use one core each, so their number is a number of
+cores too.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ class Cost:
     label: str
     node_us: float
     redis_us: float
+    nginx_us: float = 0.0  # 0: it does not come through nginx
 
     def nodes(self, rate: float) -> int:
         return cores(rate, self.node_us)
 
     def shards(self, rate: float) -> int:
         return cores(rate, self.redis_us)
+
+    def needs(self, rate: float) -> str:
+        """ "nodes + shards", and cores of nginx where it comes through it."""
+        needed = f"{self.nodes(rate):,} + {self.shards(rate):,}"
+        return needed + (f" + {cores(rate, self.nginx_us):,}" if self.nginx_us else "")
 
 
 def cores(per_second: float, us: float) -> int:
@@ -51,7 +58,8 @@ def rows_a_second(rate: float, distinct_keys: float, interval_s: float = INTERVA
 
 def costs(run: Mapping[str, Any]) -> list[Cost]:
     """Errors: ValueError when the run has not measured them."""
-    return [Cost(label, told["node us"], told["redis us"]) for label, told in _figures(run, "costs").items()]
+    figures = _figures(run, "costs").items()
+    return [Cost(label, told["node us"], told["redis us"], told.get("nginx us", 0.0)) for label, told in figures]
 
 
 def _figures(run: Mapping[str, Any], name: str) -> dict[str, dict[str, float]]:
@@ -95,14 +103,16 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _costs_table(found: list[Cost]) -> str:
-    rows = ((cost.label, f"{cost.node_us:.2f}", f"{cost.redis_us:.2f}") for cost in found)
-    return _table(("increments come as", "node, us each", "Redis, us each"), rows)
+    rows = (
+        (cost.label, f"{cost.node_us:.2f}", f"{cost.redis_us:.2f}", f"{cost.nginx_us:.2f}" if cost.nginx_us else "")
+        for cost in found
+    )
+    return _table(("increments come as", "node, us each", "Redis, us each", "nginx, us each"), rows)
 
 
 def _needs_table(found: list[Cost]) -> str:
     head = ("increments come as", *(f"{rate:,}/s" for rate in RATES))
-    rows = ((cost.label, *(f"{cost.nodes(rate):,} + {cost.shards(rate):,}" for rate in RATES)) for cost in found)
-    return _table(head, rows)
+    return _table(head, ((cost.label, *(cost.needs(rate) for rate in RATES)) for cost in found))
 
 
 def _postgres_table(us: float) -> str:
@@ -152,15 +162,14 @@ Measured on: {machine}. Your machine has other figures: measure there, with noth
     Postgres cores = rows a second x Postgres microseconds a row / 1,000,000 / {busy}
 
 A node uses one core and so does a Redis shard. {busy} is how much of a core is planned for; the rest is for peaks,
-restarts and the load of a neighbour that died. nginx is not in it: plan one nginx core for each 2 nodes that take
-single increments.
+restarts and the load of a neighbour that died. Cores of nginx are computed as nodes are.
 
 ## What an increment costs
 
 CPU time while the server was under full load, settles included. Batches are of 1000.
 """
 _NEEDS = """
-## Nodes + Redis shards
+## Nodes + Redis shards (+ cores of nginx)
 
 More than one shard means more than one lane (a lane's keys share one slot of a Redis Cluster). A node writes into one
 lane so far: columns that ask for more than one shard say what it takes, not what can be configured today.

@@ -87,12 +87,19 @@ def bench(
         click.echo(balance.table())
         return
     if run_file is not None:
-        click.echo(capacity.page(json.loads(run_file.read_text(encoding="utf-8"))), nl=False)
+        click.echo(_page(run_file), nl=False)
         return
     chosen = choose(rows)
     with asyncio.Runner(loop_factory=fine_loop) as runner:
         run = runner.run(measure(*chosen, rounds, seconds, lambda line: click.echo(line, err=True)))
     _show(run, as_json)
+
+
+def _page(run_file: Path) -> str:
+    try:
+        return capacity.page(json.loads(run_file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError) as error:
+        raise click.ClickException(f"{run_file} is no run of `bench --json` that has it all: {error}") from error
 
 
 def _show(run: dict[str, Any], as_json: bool) -> None:

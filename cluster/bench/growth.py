@@ -19,13 +19,15 @@ from cluster.bench.openloop import Connection
 from cluster.bench.ours import Bench, Statsd, Tally, check_counted, settled_sum, stored_sum
 from cluster.bench.pins import cpu_s
 from cluster.bench.rounds import Say
-from cluster.bench.rows import batch, post
+from cluster.bench.rows import BATCH, PROXY, batch, post
+from cluster.bench.rows import KEYS as KEYS_OF_BATCHES
 from cluster.bench.settle import INTERVAL_MS, KEYS, Settles
 from cluster.bench.stage import HOST, Server, pid_of
 from cluster.local.errors import LocalError
 from cluster.local.service import Service
 
 IDS = 1_000_000
+IDS_SECONDS = 2.0  # of load between two looks at their number
 FLUSH_INTERVAL_MS = 1000  # so that a point has some settles in it
 PROBE_INTERVAL_S = 0.005
 
@@ -90,11 +92,13 @@ class Costs:
         return {f"{name} us": 1e6 * (now[name] - self._before[name]) / count for name in now}
 
 
-async def loaded(tally: Tally, nodes: list[Server], load: Load, url: str, seconds: float) -> Figures:
-    """One load, its proof in Postgres, its costs."""
+async def loaded(
+    tally: Tally, nodes: list[Server], load: Load, url: str, seconds: float, **others: list[Service]
+) -> Figures:
+    """One load, its proof in Postgres, its costs; `others` are servers on the way, by what they are called."""
     bench = tally.bench
     before = await stored_sum(tally.dsn)
-    costs = Costs(node=list(nodes), redis=[tally.redis], postgres=[bench.postgres])
+    costs = Costs(node=list(nodes), redis=[tally.redis], postgres=[bench.postgres], **others)
     sample: Sample = await drive(load, url, seconds, bench.stage.cores, bench.stage.folder.path)
     counted = await settled_sum(tally.dsn, before + sample.completed * load.weight) - before
     check_counted(load, sample, counted)
@@ -104,6 +108,14 @@ async def loaded(tally: Tally, nodes: list[Server], load: Load, url: str, second
 async def one_node(bench: Bench, stack: AsyncExitStack, seconds: float, load: Load) -> Figures:
     tally = await Tally.start(bench, stack, "load", settings={"FLUSH_INTERVAL_MS": str(FLUSH_INTERVAL_MS)})
     return await loaded(tally, [tally.node], load, tally.node.url, seconds)
+
+
+async def through_nginx(bench: Bench, stack: AsyncExitStack, seconds: float) -> Figures:
+    """nginx, one node, everything on both cores."""
+    settings = {"FLUSH_INTERVAL_MS": str(FLUSH_INTERVAL_MS), **PROXY}
+    tally = await Tally.start(bench, stack, "both", "both", settings)
+    front = await bench.stage.start_nginx(stack, "nginx-ours", tally.node.url, "/readyz", "both")
+    return await loaded(tally, [tally.node], post(1000), front.url, seconds, nginx=[front])
 
 
 async def many_nodes(bench: Bench, stack: AsyncExitStack, seconds: float, count: int) -> Figures:
@@ -121,13 +133,14 @@ async def many_nodes(bench: Bench, stack: AsyncExitStack, seconds: float, count:
 async def ids_in_redis(bench: Bench, stack: AsyncExitStack, _seconds: float) -> Figures:
     """What Redis' memory grows by for each remembered id."""
     tally = await Tally.start(bench, stack, "load")
+    measure = tally.posts(batch(ids=True), KEYS_OF_BATCHES)
     async with Redis.from_url(tally.redis.url) as client:
-        await tally.drive(batch(ids=True), 1)  # the counters and the node's own keys are there
+        await measure(1)  # the counters and the node's own keys are there
         before = int((await client.info("memory"))["used_memory"])
-        ids, began = 0, time.monotonic()
+        ids, seconds = 0, 0.0
         while ids < IDS:
-            ids += (await tally.drive(batch(ids=True), 2)).completed * batch(ids=True).weight
-        seconds = time.monotonic() - began
+            sample = await measure(IDS_SECONDS)
+            ids, seconds = ids + sample.completed * BATCH, seconds + sample.seconds
         after = int((await client.info("memory"))["used_memory"])
     return {"ids": ids, "ids/s": ids / seconds, "bytes an id": (after - before) / ids}
 
@@ -184,21 +197,22 @@ def _loads(name: str, title: str, loads: Iterable[tuple[str, Load]]) -> Growth:
 
 
 NODES, COUNTS, CONNECTIONS = (1, 2, 3, 5), (1, 1000, 100_000, 1_000_000), (1, 8, 128, 1000)
+COSTS = _loads(
+    "costs",
+    "CPU us an increment",
+    (
+        ("single, one hot key", post()),
+        ("single, 1000 keys", post(1000)),
+        ("single, unique ids", post(1000, ids=True)),
+        ("batch", batch(ids=False)),
+        ("batch, unique ids", batch(ids=True)),
+    ),
+)
 GROWTHS = (
     Growth("nodes", "nodes on one core", tuple(Point(str(n), partial(many_nodes, count=n)) for n in NODES)),
     _loads("keys", "keys", ((f"{n:,}", post(n)) for n in COUNTS)),
     _loads("connections", "connections", ((f"{n:,}", post(1000, connections=n)) for n in CONNECTIONS)),
-    _loads(
-        "costs",
-        "CPU us an increment",
-        (
-            ("single, one hot key", post()),
-            ("single, 1000 keys", post(1000)),
-            ("single, unique ids", post(1000, ids=True)),
-            ("batch", batch(ids=False)),
-            ("batch, unique ids", batch(ids=True)),
-        ),
-    ),
+    Growth("costs", "CPU us an increment", (*COSTS.points, Point("single, through nginx", through_nginx))),
     Growth("ids", "Redis memory of ids", (Point("1,000,000 and more", ids_in_redis),)),
     Growth("stall", f"settle of {KEYS:,} keys", (Point("updates", settle_stall),)),
 )

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 
@@ -68,7 +69,11 @@ class Tally:
         return cls(bench, store, dsn, node)
 
     def posts(self, load: Load, keys: int, url: str | None = None) -> Measure:
-        """Increments of 1 over the first `keys` keys, with proof. `url` is nginx, when it is not the node."""
+        """A load of increments, with proof. `url` is nginx, when it is not the node."""
+        return self.proved(load, keys, partial(self.drive, load, url=url))
+
+    def proved(self, load: Load, keys: int, take: Measure) -> Measure:
+        """`take`, and then the proof that what it says was answered is counted: on the first `keys` keys, by 1 each."""
         names = [KEY_FORMAT.format(number) for number in range(keys)]
 
         async def total() -> int:
@@ -76,7 +81,7 @@ class Tally:
 
         async def measure(seconds: float) -> Sample:
             before = await total()
-            sample = await self.drive(load, seconds, url)
+            sample = await take(seconds)
             check_counted(load, sample, await total() - before)
             return sample
 

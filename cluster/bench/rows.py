@@ -127,8 +127,9 @@ async def nginx_row(bench: Bench, stack: AsyncExitStack) -> Contest:
 
 
 async def latency_row(bench: Bench, stack: AsyncExitStack) -> Contest:
-    _, front, theirs = await through_nginx(bench, stack)
-    return at_a_rate(post(KEYS), front), at_a_rate(webdis("INCRBY", KEYS), theirs)
+    tally, front, theirs = await through_nginx(bench, stack)
+    ours = tally.proved(post(KEYS), KEYS, at_a_rate(post(KEYS), front))
+    return ours, at_a_rate(webdis("INCRBY", KEYS), theirs)
 
 
 def at_a_rate(load: Load, url: str) -> Measure:
