@@ -21,12 +21,15 @@ from quart import Quart
 
 from cluster import registry as cluster_registry
 from cluster.agent import Agent
+from cluster.errors import RegistryUnavailable
 from cluster.view import Change, Member
 from node.call import Windows
+from node.comeback import Comeback
 from node.config import Config
 from node.door import Door
-from node.errors import Unavailable
+from node.errors import LogUnavailable, Unavailable
 from node.health import Health
+from node.keep import Keep
 from node.lane import Lane
 from node.limiter import Limiter, Rate
 from node.log import RedisLog
@@ -44,6 +47,7 @@ log = logging.getLogger(__name__)
 LANE = 0
 READY_POLL_S = 0.02
 STORE_RETRY_S = 0.5
+LEAVE_TIMEOUT_S = 5.0
 
 
 async def run(config: Config) -> None:
@@ -64,7 +68,7 @@ class Node:
         registry: cluster_registry.Registry,
         sockets: Sockets,
     ) -> None:
-        self._config, self._sockets = config, sockets
+        self._config, self._sockets, self._registry = config, sockets, registry
         self._drain = asyncio.Event()
         member = Member(
             id=f"{config.node}-{secrets.token_hex(3)}",
@@ -77,10 +81,12 @@ class Node:
         deadline_s = config.deadline_ms / 1000
         self.meter = StatsdMeter(config.statsd, config.statsd_prefix)
         self.agent = Agent(registry, member, config.partitions, self._changed, monotonic)
+        comeback = Comeback(redis_log, store, LANE, member.id, self._alive, config.lease_ms / 1000, monotonic)
+        keep = Keep(config.rewind_horizon_ms / 1000, config.rewind_bytes_max)
         self.writer = Writer(
             redis_log,
-            store,
-            LANE,
+            comeback,
+            keep,
             member.id,
             config.partitions,
             windows,
@@ -88,6 +94,7 @@ class Node:
             deadline_s,
             config.inbox_max,
         )
+        self._comeback = comeback
         self.reader = Reader(redis_log, store, monotonic, deadline_s)
         self.settler = Settler(redis_log, store, self.meter, lambda: self.agent.owned, config.flush_interval_ms / 1000)
         self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set)
@@ -111,6 +118,7 @@ class Node:
             loop.add_signal_handler(number, self.drain)
         async with asyncio.TaskGroup() as vital:  # when one of these ends with an error, so does the node
             loops = [
+                vital.create_task(self.agent.run()),  # first: nobody waits for a writer without a lease
                 vital.create_task(self.writer.run()),
                 vital.create_task(self.reader.run()),
                 vital.create_task(self.settler.run()),
@@ -119,8 +127,7 @@ class Node:
             servers = [vital.create_task(each.run()) for each in self._servers]
             while self.writer.trouble is not None and not self._drain.is_set():
                 await asyncio.sleep(READY_POLL_S)
-            self.agent.member = self.agent.member.becoming("ready")
-            loops.append(vital.create_task(self.agent.run()))
+            await self.agent.become("ready")
             log.info("%s serves %s, operations on %s", *_names(self.agent.member))
             await self._drain.wait()
             await self._leave(servers)
@@ -146,9 +153,24 @@ class Node:
                 await self._settle_if_last()
         except TimeoutError:
             log.error("gave up draining after %d ms", self._config.drain_deadline_ms)
+        await self._strike_off()
         await self.agent.leave()
         self.meter.close()
         log.info("left")
+
+    async def _strike_off(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await self._comeback.leave()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("could not be struck off the list of writers: %s", error)
+
+    async def _alive(self) -> frozenset[str]:
+        """Who holds a lease now, as the registry says."""
+        try:
+            return frozenset(member.id for member in (await self._registry.view()).members)
+        except RegistryUnavailable as error:
+            raise LogUnavailable(str(error)) from error
 
     async def _settle_if_last(self) -> None:
         """When nobody is ready to own the partitions, what they hold is settled here. Each leaver of a cluster that

@@ -129,6 +129,7 @@ class Call:
     payload: bytes
     parts: list[Pending | Bundle]
     plain: list[str]  # counters in the order of their sums
+    partitions: frozenset[int]  # that it touches
     in_doubt: bool = False  # it was sent, and the connection broke before the answer
 
     def settle(self, answer: str) -> None:
@@ -180,8 +181,8 @@ def form_call(number: int, inbox: deque[Pending | Bundle], partitions: int, wind
             sums[counter] = sums.get(counter, 0) + part.increment.value
         else:
             keyed.append(part.increment)
-    payload, plain = _payload(sums, keyed, partitions, windows)
-    return Call(number, payload, parts, plain)
+    payload, plain, touched = _payload(sums, keyed, partitions, windows)
+    return Call(number, payload, parts, plain, touched)
 
 
 class SumsOfPartition(msgspec.Struct, gc=False):
@@ -192,8 +193,8 @@ class SumsOfPartition(msgspec.Struct, gc=False):
 
 def _payload(
     sums: dict[str, int], keyed: list[Increment], partitions: int, windows: Windows
-) -> tuple[bytes, list[str]]:
-    """-> (payload, the counters in the order of their sums in it)"""
+) -> tuple[bytes, list[str], frozenset[int]]:
+    """-> (payload, the counters in the order of their sums in it, the partitions it touches)"""
     groups: dict[int, SumsOfPartition] = {}
     for counter, total in sums.items():
         partition = partition_of(counter, partitions)
@@ -202,10 +203,12 @@ def _payload(
             group = groups[partition] = SumsOfPartition(str(partition), [], [])
         group.c.append(counter)
         group.s.append(str(total))
+    touched = set(groups)
     items: list[str | int] = []
     for increment in keyed:
-        partition_text = str(partition_of(increment.counter, partitions))
+        partition = partition_of(increment.counter, partitions)
+        touched.add(partition)
         digest, window_s = digest_of(increment), windows.of(increment)
-        items += (partition_text, increment.counter, str(increment.value), digest, window_s)
+        items += (str(partition), increment.counter, str(increment.value), digest, window_s)
     plain = [counter for group in groups.values() for counter in group.c]
-    return msgspec.json.encode({"sums": list(groups.values()), "ids": items}), plain
+    return msgspec.json.encode({"sums": list(groups.values()), "ids": items}), plain, frozenset(touched)

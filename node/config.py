@@ -54,6 +54,10 @@ class Config(BaseSettings):
     inbox_max: int = Field(50_000, ge=1, description="increments that may wait in the node; more are answered 503")
     idempotency_window_s: int = Field(86_400, ge=60, description="idempotency keys are remembered at least so long")
     request_id_window_s: int = Field(60, ge=10, description="a trusted proxy's request ids likewise")
+    rewind_horizon_ms: int = Field(
+        15_000, ge=0, description="acknowledged calls are kept so long at least, for a Redis that goes back in time"
+    )
+    rewind_bytes_max: int = Field(128 * 1024 * 1024, ge=0, description="of calls kept; then the oldest are let go")
     rate_limit: str = Field("1000/5s", description="requests per client address and path; 0 = no limit")
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="networks whose X-Real-IP and X-Request-ID are believed"

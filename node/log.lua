@@ -1,7 +1,7 @@
 #!lua name=tally_log_VERSION
 -- Numbered batches in Redis. Every function works on one lane; keys[1] is its prefix with the hash tag, so that all of the
 -- lane's keys lie in one slot. The keys:
---   <lane>:meta            hash: cluster (id), incarnation
+--   <lane>:meta            hash: cluster (id), incarnation, whole (the incarnation in which everything is back)
 --   <lane>:open            hash: partition -> number of the open batch. No number: appends are refused until it is repaired
 --   <lane>:sealed          hash: partition -> number of the sealed batch, where there is one
 --   <lane>:b:<p>:<n>       hash: counter -> sum                   batch n of partition p
@@ -25,13 +25,14 @@ local function batch_key(lane, p, n) return lane .. ':b:' .. p .. ':' .. n end
 local function calls_key(lane, p, n) return lane .. ':c:' .. p .. ':' .. n end
 local function refuse(code, text) return redis.error_reply(code .. ' ' .. text) end
 
--- The answer of a call that was run before, an error when it must not be run, nil when it is the writer's next.
-local function known_answer(me, call)
+-- The answer of a call that was run before, an error when it must not be run, nil when it is the writer's next. A call that is
+-- replayed need not follow the last one: those between are in Postgres, or are nowhere any more.
+local function known_answer(me, call, replayed)
   local seen = redis.call('HMGET', me, 'last', call)
   if not seen[1] then return refuse('UNREPAIRED', 'this writer is not introduced') end
   local last, number = tonumber(seen[1]), tonumber(call)
   if number <= last then return seen[2] or refuse('ERR', 'the answer of call ' .. call .. ' is forgotten') end
-  if number > last + 1 then return refuse('GAP', 'call ' .. call .. ' came before call ' .. (last + 1)) end
+  if number > last + 1 and not replayed then return refuse('GAP', 'call ' .. call .. ' came before call ' .. (last + 1)) end
 end
 
 -- Partition -> keys of its open batch, {sums, calls}, for all that a payload touches; nil and an error when one has no number.
@@ -78,7 +79,7 @@ end
 
 -- Sorts items into exceptions (replays and mismatches), fresh ones, and repeats of fresh ones in the same call, which share the
 -- fate of the first. Lists of plain values, and not a table an item: a call may bring a thousand.
-local function judge(lane, items, now, exceptions)
+local function judge(lane, items, now, exceptions, skipped)
   local fresh = {index = {}, p = {}, counter = {}, value = {}, digest = {}, bucket = {}}
   local repeats, first, windows, n = {}, {}, {}, 0
   for i = 1, #items, ITEM do
@@ -89,7 +90,9 @@ local function judge(lane, items, now, exceptions)
     local current, index, earlier = window[1] .. bucket, (i - 1) / ITEM, first[digest]
     local had = earlier and fresh.value[earlier] or redis.call('HGET', current, digest)
       or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
-    if not had then
+    if not had and skipped[items[i]] then
+      redis.call('HSET', current, digest, value) -- it counts already, in Postgres
+    elseif not had then
       n = n + 1
       first[digest] = n
       fresh.index[n], fresh.p[n], fresh.counter[n] = index, items[i], items[i + 1]
@@ -98,7 +101,7 @@ local function judge(lane, items, now, exceptions)
       exceptions[#exceptions + 1] = 'm' .. index
     elseif earlier then
       repeats[index] = earlier
-    else
+    elseif not skipped[items[i]] then
       exceptions[#exceptions + 1] = 'r' .. index
     end
   end
@@ -137,33 +140,37 @@ local function remember(fresh, repeats, refused, exceptions)
   end
 end
 
-local function add_sums(lane, open, any_full, sums, exceptions)
+local function add_sums(lane, open, any_full, sums, exceptions, skipped)
   local ordinal = 0
   for _, group in ipairs(sums) do
     local batch = open[group.p][1]
     for i, counter in ipairs(group.c) do
-      if not add(lane, batch, any_full, counter, group.s[i]) then exceptions[#exceptions + 1] = 's' .. ordinal end
+      if not skipped[group.p] and not add(lane, batch, any_full, counter, group.s[i]) then exceptions[#exceptions + 1] = 's' .. ordinal end
       ordinal = ordinal + 1
     end
   end
 end
 
--- args: writer, call number, payload. Answer: the exceptions, as node/call.py describes them.
+-- args: writer, call number, payload; for a replay also the partitions that have this call in Postgres, as a JSON array: what
+-- belongs to them is not added again, but its ids are remembered. Answer: the exceptions, as node/call.py describes them.
 local function append(keys, args)
   local lane, writer, call = keys[1], args[1], args[2]
   local me = lane .. ':w:' .. writer
-  local answer = known_answer(me, call)
+  local answer = known_answer(me, call, args[4])
   if answer then return answer end
   local payload = cjson.decode(args[3])
   local open, unrepaired = open_batches(lane, payload)
   if unrepaired then return unrepaired end
   local now = tonumber(redis.call('TIME')[1])
   local any_full = redis.call('EXISTS', lane .. ':full') == 1
-  local exceptions = {}
-  local fresh, repeats = judge(lane, payload.ids, now, exceptions)
+  local exceptions, skipped = {}, {}
+  for _, p in ipairs(args[4] and cjson.decode(args[4]) or {}) do skipped[p] = true end
+  local fresh, repeats = judge(lane, payload.ids, now, exceptions, skipped)
 
-  for _, batch in pairs(open) do redis.call('HSET', batch[2], writer, call) end
-  add_sums(lane, open, any_full, payload.sums, exceptions)
+  for p, batch in pairs(open) do
+    if not skipped[p] then redis.call('HSET', batch[2], writer, call) end
+  end
+  add_sums(lane, open, any_full, payload.sums, exceptions, skipped)
   remember(fresh, repeats, add_fresh(lane, open, any_full, fresh), exceptions)
 
   answer = table.concat(exceptions, ' ')
@@ -181,6 +188,33 @@ local function introduce(keys, args)
   local new = redis.call('HSETNX', me, 'last', args[2])
   redis.call('EXPIRE', me, WRITER_LIFETIME_S)
   return {1 - new, tonumber(redis.call('HGET', me, 'last'))}
+end
+
+-- args: writers that are dead. Their names are forgotten, so that one which is not dead after all is refused.
+local function forget_writers(keys, args)
+  for _, writer in ipairs(args) do redis.call('DEL', keys[1] .. ':w:' .. writer) end
+  return #args
+end
+
+-- args: seconds, digest, value, ... Puts back ids whose increments Postgres has.
+local function remember_ids(keys, args)
+  local now, windows = tonumber(redis.call('TIME')[1]), {}
+  for i = 1, #args, 3 do
+    local seconds, digest = tonumber(args[i]), args[i + 1]
+    windows[seconds] = windows[seconds] or window_of(keys[1], seconds, now)
+    local bucket, last = bucket_of(digest), windows[seconds][2]
+    if not (last and redis.call('HGET', last .. bucket, digest)) then
+      redis.call('HSETNX', windows[seconds][1] .. bucket, digest, args[i + 2])
+    end
+  end
+  return #args / 3
+end
+
+-- args: incarnation. Every writer has put back what Redis had lost: reads are exact again.
+local function whole(keys, args)
+  if redis.call('HGET', keys[1] .. ':meta', 'incarnation') ~= args[1] then return 0 end
+  redis.call('HSET', keys[1] .. ':meta', 'whole', args[1])
+  return 1
 end
 
 -- args: partition. Answer: {number, incarnation, {counter, sum, ...}, {writer, call, ...}}, or false when there is nothing to
@@ -263,6 +297,8 @@ end
 -- args: partition, counter, partition, counter, ... Answer: for each {open number, sealed number, sealed sum, open sum}.
 local function read(keys, args)
   local lane, numbers, answer = keys[1], {}, {}
+  local meta = redis.call('HMGET', lane .. ':meta', 'incarnation', 'whole')
+  if not meta[1] or meta[1] ~= meta[2] then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
   for i = 1, #args, 2 do
     local p, counter = args[i], args[i + 1]
     local n = numbers[p]
@@ -285,6 +321,9 @@ local function register(name, callback, flags)
 end
 register('append', append, {})
 register('introduce', introduce, {'allow-oom'})
+register('forget_writers', forget_writers, {'allow-oom'})
+register('remember_ids', remember_ids, {'allow-oom'})
+register('whole', whole, {'allow-oom'})
 register('seal', seal, {'allow-oom'})
 register('drop', drop, {'allow-oom'})
 register('repair', repair, {'allow-oom'})

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -30,12 +31,13 @@ from redis.exceptions import (
 from cluster.functions import Library
 from cluster.ring import partition_of
 from node.errors import LogGap, LogRefused, LogUnavailable, LogUnrepaired
-from node.ports import Facts, Fenced, Introduced
+from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import Batch, Unsettled
 
 LIBRARY = Library.of("node", "log.lua")
 CONNECTIONS_MAX = 16
 TIMEOUT_S = 5.0
+REMEMBER_MAX = 1000  # ids put back in one step
 FORGET_MAX = 4096  # buckets of remembered ids deleted in one step: a few milliseconds of Redis' time
 REFUSED = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 REFUSED_CODES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
@@ -108,12 +110,23 @@ class RedisLog:
             run_id=str(info["run_id"]),
             cluster=meta[b"cluster"].decode() if meta else None,
             incarnation=int(meta[b"incarnation"]) if meta else None,
+            whole=int(meta[b"whole"]) if b"whole" in meta else None,
             trouble=trouble_of(info),
         )
 
     async def introduce(self, writer: str, last: int) -> Introduced:
         known, last = await self._call("introduce", writer, last)
         return Introduced(bool(known), last)
+
+    async def forget_writers(self, writers: Sequence[str]) -> None:
+        await self._call("forget_writers", *writers)
+
+    async def remember_ids(self, ids: Sequence[RememberedId]) -> None:
+        for start in range(0, len(ids), REMEMBER_MAX):
+            await self._call("remember_ids", *chain.from_iterable(ids[start : start + REMEMBER_MAX]))
+
+    async def whole(self, incarnation: int) -> None:
+        await self._call("whole", incarnation)
 
     async def repair(self, fenced: Fenced) -> None:
         settled = msgspec.json.encode({str(p): n for p, n in fenced.settled.items()})
@@ -158,13 +171,17 @@ class RedisAppender:
         self._reader = asyncio.create_task(self._read(), name="appender")
 
     async def append(self, writer: str, number: int, payload: bytes) -> str:
+        return await self._append(writer, number, payload)
+
+    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+        return await self._append(writer, number, payload, msgspec.json.encode([str(p) for p in skipped]))
+
+    async def _append(self, *args: str | int | bytes) -> str:
         if self._error is not None:
             raise self._error
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        command = self._connection.pack_command(
-            "FCALL", LIBRARY.function("append"), 1, self._key, writer, number, payload
-        )
+        command = self._connection.pack_command("FCALL", LIBRARY.function("append"), 1, self._key, *args)
         try:
             await self._connection.send_packed_command(command, check_health=False)
         except (RedisError, OSError) as error:

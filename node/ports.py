@@ -5,9 +5,9 @@ Every method may be called again at any time, by any node, with the same result:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from node.metrics import Count, Timing
 from node.settlement import Batch, Stored, Unsettled
@@ -20,6 +20,7 @@ class Facts:
     run_id: str  # new at every start of the server
     cluster: str | None  # id of the cluster whose batches it holds; None when it holds none (new, or flushed)
     incarnation: int | None
+    whole: int | None = None  # the incarnation in which every writer has put back what Redis had lost
     trouble: str | None = None  # why it cannot keep the promises: no AOF, eviction allowed
 
 
@@ -50,6 +51,10 @@ class Introduced:
     last: int  # number of its last call
 
 
+Step = Literal["remembered", "replayed"]
+RememberedId = tuple[int, str, str]  # (window in seconds, digest, value)
+
+
 class Appender(Protocol):
     """One connection to a lane, on which calls stay in order. Once it has failed it is never used again."""
 
@@ -59,6 +64,13 @@ class Appender(Protocol):
         A call that comes again gets the answer it got before. Several may be awaited at once, and are run in the
         order in which they were made. Errors: LogRefused when Redis answered that it changed nothing (LogGap: because
         a call before it was refused; LogUnrepaired: resume first); LogUnavailable when nobody knows whether it was run.
+        """
+        ...
+
+    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+        """`append` of a call that Redis may have lost, but for the partitions that have it in Postgres.
+
+        It need not follow the writer's last call. Errors: as `append`.
         """
         ...
 
@@ -80,6 +92,18 @@ class Log(Protocol):
         """Makes a writer's name known; `last` is the number before its next call. Changes nothing when it is known."""
         ...
 
+    async def forget_writers(self, writers: Sequence[str]) -> None:
+        """Forgets the names of the dead; what they still send is refused (LogUnrepaired)."""
+        ...
+
+    async def remember_ids(self, ids: Sequence[RememberedId]) -> None:
+        """Puts back ids whose increments Postgres has. One that is known keeps the value it has."""
+        ...
+
+    async def whole(self, incarnation: int) -> None:
+        """Notes that every writer has put back what was lost; until then reads are refused."""
+        ...
+
     async def repair(self, fenced: Fenced) -> None:
         """Drops what Postgres has settled, gives every partition its number, notes the incarnation.
 
@@ -99,7 +123,9 @@ class Log(Protocol):
         """Deletes a part of the ids that are too old to be looked for; -> how many of their windows are left."""
         ...
 
-    async def read(self, counters: Sequence[str]) -> list[Unsettled]: ...
+    async def read(self, counters: Sequence[str]) -> list[Unsettled]:
+        """Errors: LogUnrepaired while what Redis has lost is being put back."""
+        ...
 
 
 class Store(Protocol):
@@ -107,6 +133,26 @@ class Store(Protocol):
 
     async def fence(self, lane: int, run_id: str, lost: bool) -> Fenced:
         """Raises the lane's incarnation if Redis is another than last time (`run_id`), or has `lost` what it held."""
+        ...
+
+    async def enlist(self, lane: int, writer: str) -> None:
+        """Makes a new writer known: others wait for it whenever Redis may have gone back in time."""
+        ...
+
+    async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
+        """Notes that the writer has done a step of coming back; False when it was struck: it must start anew."""
+        ...
+
+    async def behind(self, lane: int, step: Step, incarnation: int) -> list[str]:
+        """The writers that have not done the step yet."""
+        ...
+
+    async def strike(self, lane: int, writers: Sequence[str]) -> None:
+        """Takes writers off the list: they left, or are dead."""
+        ...
+
+    async def settled_calls(self, lane: int, writer: str) -> dict[int, int]:
+        """partition -> number of the writer's last call that is settled there"""
         ...
 
     async def settle(self, batch: Batch) -> Settled:

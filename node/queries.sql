@@ -28,6 +28,39 @@ SELECT partition, settled, incarnation FROM partitions WHERE lane = $1;
 -- A lane's full counters
 SELECT f.counter FROM full_counters f JOIN partitions p USING (partition) WHERE p.lane = $1;
 
+-- name: enlist
+-- A new writer
+INSERT INTO writers (name, lane) VALUES ($1, $2);
+
+-- name: mark_remembered
+-- Writer $1 has put back its ids; a row unless it was struck
+UPDATE writers SET remembered = $2 WHERE name = $1 RETURNING name;
+
+-- name: mark_replayed
+-- Writer $1 has put back its calls; a row unless it was struck
+UPDATE writers SET replayed = $2 WHERE name = $1 RETURNING name;
+
+-- name: behind_remembered
+-- Writers of lane $1 that have not put back their ids for incarnation $2
+SELECT name FROM writers WHERE lane = $1 AND remembered < $2;
+
+-- name: behind_replayed
+-- Writers of lane $1 that have not put back their calls for incarnation $2
+SELECT name FROM writers WHERE lane = $1 AND replayed < $2;
+
+-- name: strike
+-- Takes writers off the list
+DELETE FROM writers WHERE lane = $1 AND name = ANY($2::text[]);
+
+-- name: forget_calls
+-- Of writers that are not on the list. In one expression on the row itself: a settle may move it meanwhile
+UPDATE partitions SET calls = calls - ARRAY(SELECT k FROM jsonb_object_keys(calls) k WHERE k NOT IN (SELECT name FROM writers))
+WHERE lane = $1 AND EXISTS (SELECT FROM jsonb_object_keys(calls) k WHERE k NOT IN (SELECT name FROM writers));
+
+-- name: settled_calls
+-- Where writer $2 has calls that are settled, and the last of them
+SELECT partition, (calls ->> $2)::bigint AS number FROM partitions WHERE lane = $1 AND calls ? $2;
+
 -- name: settle
 -- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls; $5 $6 counters
 -- ("<namespace>:<key>") and sums, sorted here so that two statements that meet lock rows in one order; $7 = settlement.FULL

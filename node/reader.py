@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from node.errors import LogUnavailable, NotFound, TallyError, Unavailable
+from node.errors import LogUnavailable, LogUnrepaired, NotFound, TallyError, Unavailable
 from node.ports import Log, Store
-from node.settlement import Apart, Stored, value_of
+from node.settlement import Apart, Stored, Unsettled, value_of
 
 READ_MAX = 512  # counters in one reading
 READINGS_IN_FLIGHT = 2
@@ -22,6 +22,7 @@ TRIES_MAX = 8  # a settle between the two reads costs one; so many in a row mean
 CACHE_MAX = 100_000
 WAITING_MAX = 10_000
 PAUSE_S = 0.005
+REPAIR_POLL_S = 0.02
 SWEEP_INTERVAL_S = 0.1
 
 
@@ -111,7 +112,7 @@ class Reader:
         missing = list(counters)
         for attempt in range(TRIES_MAX):
             stored = await self._stored(missing)
-            readings = zip(missing, stored, await self._log.read(missing), strict=True)
+            readings = zip(missing, stored, await self._unsettled(missing), strict=True)
             missing = []
             for counter, half, unsettled in readings:
                 value = value_of(half, unsettled)
@@ -124,6 +125,17 @@ class Reader:
                 return values
             await asyncio.sleep(PAUSE_S * attempt)
         raise LogUnavailable("Redis and Postgres do not fit together yet; try again.")
+
+    async def _unsettled(self, counters: list[str]) -> list[Unsettled]:
+        """Waits a little for a Redis that is being repaired: mostly that takes no longer than a request may."""
+        give_up_at = self._now() + self._deadline_s
+        while True:
+            try:
+                return await self._log.read(counters)
+            except LogUnrepaired:
+                if self._now() > give_up_at:
+                    raise
+            await asyncio.sleep(REPAIR_POLL_S)
 
     async def _stored(self, counters: list[str]) -> list[Stored]:
         """Out of the cache where it has them. Two loops share the cache, so nothing is looked up in it after an

@@ -14,7 +14,7 @@ from cluster.ring import partition_of
 from node.errors import Misconfigured, StoreUnavailable
 from node.increment import split_counter
 from node.migrations import migrate
-from node.ports import Fenced, Settled
+from node.ports import Fenced, Settled, Step
 from node.settlement import FULL, Batch, Stored
 
 CONNECTIONS_MAX = 8
@@ -89,6 +89,28 @@ class PostgresStore:
             full = [row["counter"] for row in await connection.fetch(SQL["lane_full"], lane)]
         settled = {row["partition"]: row["settled"] for row in rows}
         return Fenced(self.cluster, max(row["incarnation"] for row in rows), settled, full)
+
+    async def enlist(self, lane: int, writer: str) -> None:
+        async with translated(), self._pool.acquire() as connection:
+            await connection.execute(SQL["enlist"], writer, lane)
+
+    async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
+        async with translated(), self._pool.acquire() as connection:
+            return await connection.fetchval(SQL[f"mark_{step}"], writer, incarnation) is not None
+
+    async def behind(self, lane: int, step: Step, incarnation: int) -> list[str]:
+        async with translated(), self._pool.acquire() as connection:
+            return [row["name"] for row in await connection.fetch(SQL[f"behind_{step}"], lane, incarnation)]
+
+    async def strike(self, lane: int, writers: Sequence[str]) -> None:
+        async with translated(), self._pool.acquire() as connection:
+            await connection.execute(SQL["strike"], lane, list(writers))
+            await connection.execute(SQL["forget_calls"], lane)
+
+    async def settled_calls(self, lane: int, writer: str) -> dict[int, int]:
+        async with translated(), self._pool.acquire() as connection:
+            rows = await connection.fetch(SQL["settled_calls"], lane, writer)
+        return {row["partition"]: row["number"] for row in rows}
 
     async def settle(self, batch: Batch) -> Settled:
         async with translated(), self._pool.acquire() as connection:

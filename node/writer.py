@@ -4,8 +4,8 @@ There is no linger timer: an idle node answers at once, a busy one makes larger 
 are on their way to Redis, in order and numbered, so that one whose answer was lost can be made again and is counted
 once.
 
-Every broken connection is treated as if Redis had gone back in time, and resumed before anything else is sent:
-fence (Postgres), repair and introduce (Redis), then the calls in flight again, with their numbers.
+Every broken connection is treated as if Redis had gone back in time: `comeback.py` comes before anything else on the
+new one. Then the calls in flight are made again, with their numbers.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 from node.call import Bundle, Call, Outcome, Pending, Windows, form_call
+from node.comeback import Comeback, Unfinished
 from node.errors import (
     Draining,
     LogRefused,
     LogUnavailable,
     LogUnrepaired,
-    Misconfigured,
     Overloaded,
     TallyError,
     Unavailable,
 )
 from node.increment import Increment
-from node.ports import Appender, Log, Store
+from node.keep import Keep
+from node.ports import Appender, Log
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ SWEEP_INTERVAL_S = 0.1
 SIGN_OF_LIFE_S = 300.0  # an idle writer makes an empty call, or Redis would forget its name
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 REFUSED_PAUSE_S = 0.1
+WATCH_INTERVAL_S = 1.0
+TIDY_INTERVAL_S = 60.0
 
 
 class Unanswered(Unavailable):
@@ -51,16 +56,16 @@ class Writer:
     def __init__(
         self,
         log: Log,
-        store: Store,
-        lane: int,
+        comeback: Comeback,
+        keep: Keep,
         name: str,
         partitions: int,
         windows: Windows,
         now: Callable[[], float],
-        deadline_s: float = 5.0,
-        inbox_max: int = 10_000,
+        deadline_s: float = 2.0,
+        inbox_max: int = 50_000,
     ) -> None:
-        self._log, self._store, self._lane = log, store, lane
+        self._log, self._comeback, self._keep = log, comeback, keep
         self._partitions, self._windows, self._now = partitions, windows, now
         self._deadline_s, self._inbox_max = deadline_s, inbox_max
         self._inbox: deque[Pending | Bundle] = deque()
@@ -68,6 +73,7 @@ class Writer:
         self._flight: deque[Call] = deque()  # calls without an answer, in the order of their numbers
         self._last = 0  # number of the last call that was formed
         self._work = asyncio.Event()
+        self._broken = asyncio.Event()  # the connection, or what was known of the Redis behind it
         self._room = True  # whether another call may be sent
         self._closed = False
         self._sign_due, self._alive_at = False, now()
@@ -124,18 +130,19 @@ class Writer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="writer deadlines")
             tasks.create_task(self._write(), name="writer")
+            tasks.create_task(self._watch(), name="writer watch")
+            tasks.create_task(self._tidy(), name="writer tidy")
 
     # --- connections ----------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
         failures = 0
         while True:
-            broken = asyncio.Event()
             try:
-                appender = await self._resume(broken)
+                appender = await self._resume()
                 failures = 0
                 try:
-                    await self._pump(appender, broken)
+                    await self._pump(appender)
                 finally:
                     await appender.close()
             except Unavailable as error:
@@ -148,20 +155,17 @@ class Writer:
             log.warning("writing stopped: %s", error)
         self.trouble = str(error)
 
-    async def _resume(self, broken: asyncio.Event) -> Appender:
-        """Fence, repair, introduce. The connection is made first: should Redis go away meanwhile, it breaks."""
-
-        def on_broken() -> None:
-            broken.set()
-            self._work.set()
-
-        appender = await self._log.connect(on_broken)
+    async def _resume(self) -> Appender:
+        """The connection is made first: should Redis go away while the writer comes back, it breaks."""
+        self._broken.clear()
+        appender = await self._log.connect(self._on_broken)
+        for call in self._flight:
+            call.in_doubt = True
+        flight = [
+            Unfinished(call.number, call.payload, call.partitions, partial(self._done, call)) for call in self._flight
+        ]
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await self._repair()
-        except TimeoutError:
-            await appender.close()
-            raise LogUnavailable from None
+            await self._comeback.run(appender, self._keep, flight, self._last)
         except BaseException:
             await appender.close()
             raise
@@ -170,34 +174,37 @@ class Writer:
         self.trouble = None
         return appender
 
-    async def _repair(self) -> None:
-        facts = await self._log.facts()
-        if facts.trouble is not None:
-            raise LogUnavailable(facts.trouble)
-        fenced = await self._store.fence(self._lane, facts.run_id, lost=facts.cluster is None)
-        if facts.cluster not in (None, fenced.cluster):
-            raise Misconfigured(
-                f"Redis holds batches of cluster {facts.cluster}, Postgres is {fenced.cluster}'s; "
-                "check TALLY_REDIS_URL and TALLY_POSTGRES_DSN"
-            )
-        await self._log.repair(fenced)
-        before = self._flight[0].number - 1 if self._flight else self._last
-        introduced = await self._log.introduce(self.name, before)
-        forgotten = not introduced.known and any(call.in_doubt for call in self._flight)
-        if forgotten or introduced.last < before:
-            raise Misconfigured(
-                f"Redis went back in time: it knows {introduced.last} calls of {self.name}, which has made {before} "
-                "and more; the node must start anew"
-            )
+    def _on_broken(self) -> None:
+        self._broken.set()
+        self._work.set()
+
+    async def _watch(self) -> None:
+        """Looks whether Redis is still the one that this writer came back to: an idle one meets no error that would
+        say so.
+        """
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if self.trouble is not None:
+                continue  # it is coming back already
+            with suppress(Unavailable):
+                if await self._comeback.is_over():
+                    self._on_broken()
+                self._keep.forget_old(self._now(), await self._comeback.settled())
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL_S)
+            with suppress(Unavailable):
+                await self._comeback.tidy()
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    async def _pump(self, appender: Appender, broken: asyncio.Event) -> None:
+    async def _pump(self, appender: Appender) -> None:
         """Keeps calls on their way until the connection breaks. Errors: LogUnavailable."""
         while True:
             sent: deque[tuple[Call, asyncio.Task[str]]] = deque()
             try:
-                await self._exchange(appender, broken, sent)
+                await self._exchange(appender, sent)
             except LogUnavailable as error:
                 await self._take_stock(dict(sent), ANSWER_TIMEOUT_S if isinstance(error, LogRefused) else 0)
                 if not isinstance(error, LogRefused) or isinstance(error, LogUnrepaired):
@@ -208,20 +215,17 @@ class Writer:
                 for _, answer in sent:
                     answer.cancel()
 
-    async def _exchange(
-        self, appender: Appender, broken: asyncio.Event, sent: deque[tuple[Call, asyncio.Task[str]]]
-    ) -> None:
+    async def _exchange(self, appender: Appender, sent: deque[tuple[Call, asyncio.Task[str]]]) -> None:
         again = deque(self._flight)
         while True:
             self._work.clear()
-            if broken.is_set():
+            if self._broken.is_set():
                 raise LogUnavailable
             while sent and sent[0][1].done():
                 call, answer = sent[0]
-                call.settle(answer.result())
+                self._done(call, answer.result())
                 self.trouble = None
                 sent.popleft()
-                self._flight.popleft()
             while len(sent) < CALLS_IN_FLIGHT and (again or self._inbox or self._sign_due):
                 call = again.popleft() if again else self._form()
                 sent.append((call, self._send(appender, call)))
@@ -231,6 +235,13 @@ class Writer:
                     await self._work.wait()
             except TimeoutError:
                 raise LogUnavailable(f"Redis has not answered for {ANSWER_TIMEOUT_S:.0f} s; try again") from None
+
+    def _done(self, call: Call, answer: str) -> None:
+        """Calls are answered in the order of their numbers."""
+        assert self._flight[0] is call
+        call.settle(answer)
+        self._keep.add(call.number, call.payload, call.partitions, self._now())
+        self._flight.popleft()
 
     def _form(self) -> Call:
         self._last += 1

@@ -33,6 +33,16 @@ CREATE TABLE partitions (
     updated_at  timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
+-- The names under which nodes write, each new at a node's start, and how far each has come in bringing back what a Redis that
+-- went back in time had lost. They are kept here and not in Redis, for that would have forgotten them, too.
+CREATE TABLE writers (
+    name       text        COLLATE "C" PRIMARY KEY,
+    lane       integer     NOT NULL,
+    remembered bigint      NOT NULL DEFAULT 0,  -- the incarnation for which it has put back its ids
+    replayed   bigint      NOT NULL DEFAULT 0,  -- ... and its calls
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- Counters so large that another batch could pass the end of a bigint.
 CREATE TABLE full_counters (
     partition integer NOT NULL,

@@ -33,6 +33,7 @@ def part_of(counter: str) -> int:
 
 async def repaired(log: Log, settled: int = 0, incarnation: int = 1, full: tuple[str, ...] = ()) -> None:
     await log.repair(Fenced("cluster-1", incarnation, dict.fromkeys(range(PARTITIONS), settled), full))
+    await log.whole(incarnation)
 
 
 async def appender_of(log: Log, writer: str = "n1"):
@@ -262,6 +263,58 @@ async def test_a_batch_carries_the_incarnation_it_was_sealed_under(log):
     await appender.append("n1", 1, payload({A: 5}))
     await repaired(log, incarnation=9)
     assert (await log.seal(part_of(A))).incarnation == 9
+    await appender.close()
+
+
+async def test_reads_are_refused_until_everything_is_put_back(log):
+    await appender_of(log)
+    await log.repair(Fenced("cluster-1", 2, dict.fromkeys(range(PARTITIONS), 0), ()))
+    with pytest.raises(LogUnrepaired):
+        await log.read([A])
+    await log.whole(1)
+    with pytest.raises(LogUnrepaired):
+        await log.read([A])
+    await log.whole(2)
+    assert await sums_of(log, A) == Unsettled(1, None, None, None)
+
+
+async def test_a_replay_may_leave_a_gap_and_is_made_once(log):
+    appender = await appender_of(log)
+    for _ in range(2):
+        assert await appender.replay("n1", 7, payload({A: 5}, [(A, 1, "x1")]), ()) == ""
+    assert (await sums_of(log, A)).open_sum == 6
+    assert (await log.seal(part_of(A))).calls == {"n1": 7}
+    assert await appender.append("n1", 8, payload({A: 1}, [(A, 1, "x1")])) == "r0"
+    await appender.close()
+
+
+async def test_a_replay_in_part_adds_only_what_postgres_lacks_and_remembers_every_id(log):
+    appender = await appender_of(log)
+    other = next(f"default:k{i}" for i in range(99) if part_of(f"default:k{i}") != part_of(A))
+    call = payload({A: 5, other: 7}, [(A, 1, "x1"), (other, 1, "x2")])
+    assert await appender.replay("n1", 3, call, {part_of(A)}) == ""
+    assert (await sums_of(log, A)).open_sum is None
+    assert (await sums_of(log, other)).open_sum == 8
+    assert await log.seal(part_of(A)) is None
+    assert await appender.append("n1", 4, payload(ids=[(A, 1, "x1"), (other, 1, "x2"), (A, 2, "x1")])) == "r0 r1 m2"
+    await appender.close()
+
+
+async def test_ids_are_put_back_and_known_ones_keep_their_value(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload(ids=[(A, 5, "known")]))
+    await log.remember_ids([(DAY, "known".ljust(16, "x"), "9"), (DAY, "lost".ljust(16, "x"), "3")])
+    assert await appender.append("n1", 2, payload(ids=[(A, 5, "known"), (A, 3, "lost"), (A, 4, "lost")])) == "r0 r1 m2"
+    await appender.close()
+
+
+async def test_a_forgotten_writer_is_refused(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 1}))
+    await log.forget_writers(["n1", "nobody"])
+    with pytest.raises(LogUnrepaired):
+        await appender.append("n1", 2, payload({A: 1}))
+    assert not (await log.introduce("n1", 0)).known
     await appender.close()
 
 

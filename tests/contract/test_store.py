@@ -100,3 +100,30 @@ async def test_counters_may_hold_any_text(store):
     ]
     await store.settle(batch(1, {name: i for i, name in enumerate(names)}))
     assert [stored.value for stored in await store.stored(names)] == list(range(len(names)))
+
+
+async def test_writers_are_waited_for_until_they_are_done_or_struck(store):
+    for name in ("n1", "n2", "n3"):
+        await store.enlist(0, name)
+    assert sorted(await store.behind(0, "remembered", 1)) == ["n1", "n2", "n3"]
+    assert await store.mark("n1", "remembered", 1)
+    assert await store.mark("n2", "remembered", 2)
+    assert await store.behind(0, "remembered", 1) == ["n3"]
+    assert sorted(await store.behind(0, "remembered", 2)) == ["n1", "n3"]
+    assert sorted(await store.behind(0, "replayed", 1)) == ["n1", "n2", "n3"]
+    await store.strike(0, ["n3", "nobody"])
+    assert await store.behind(0, "remembered", 1) == []
+    assert not await store.mark("n3", "remembered", 1)
+
+
+async def test_settled_calls_are_known_until_their_writer_is_struck(store):
+    await store.fence(0, "run-1", lost=False)
+    await store.enlist(0, "n1")
+    await store.enlist(0, "n2")
+    await store.settle(batch(1, {A: 1}, calls={"n1": 3, "n2": 5}))
+    await store.settle(batch(2, {A: 1}, calls={"n1": 4}))
+    assert await store.settled_calls(0, "n1") == {P: 4}
+    assert await store.settled_calls(0, "n2") == {P: 5}
+    await store.strike(0, ["n2"])
+    assert await store.settled_calls(0, "n1") == {P: 4}
+    assert await store.settled_calls(0, "n2") == {}

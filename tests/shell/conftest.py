@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from node.call import Windows
+from node.comeback import Comeback
 from node.increment import Increment
+from node.keep import Keep
 from node.reader import Reader
 from node.settler import Settler
 from node.writer import Writer
@@ -30,12 +32,22 @@ class World:
         self.log = MemoryLog(PARTITIONS)
         self.store = MemoryStore(PARTITIONS)
         self.meter = MemoryMeter()
+        self.alive: set[str] = set()
 
-    def writer(self, name: str = "n1", **settings: Any) -> Writer:
-        return Writer(self.log, self.store, 0, name, PARTITIONS, Windows(), monotonic, **settings)
+    def writer(self, name: str = "n1", lease_s: float = 0.3, bytes_max: int = 10**9, **settings: Any) -> Writer:
+        """A writer whose node holds a lease until it is taken out of `alive`."""
+        self.alive.add(name)
+        comeback = Comeback(self.log, self.store, 0, name, self._alive, lease_s, monotonic)
+        keep = Keep(60.0, bytes_max)
+        return Writer(
+            self.log, comeback, keep, name, PARTITIONS, Windows(), monotonic, **{"deadline_s": 5.0} | settings
+        )
 
-    def reader(self) -> Reader:
-        return Reader(self.log, self.store, monotonic)
+    async def _alive(self) -> frozenset[str]:
+        return frozenset(self.alive)
+
+    def reader(self, deadline_s: float = 5.0) -> Reader:
+        return Reader(self.log, self.store, monotonic, deadline_s)
 
     def settler(self, owned: frozenset[int] = ALL) -> Settler:
         return Settler(self.log, self.store, self.meter, lambda: owned, interval_s=3600)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 
 from redis.exceptions import RedisError
 
@@ -20,6 +21,11 @@ class FakeAppender:
             answer: bytes = await LIBRARY.call(self._log.redis, "append", [self._log.key], [writer, number, payload])
         except RedisError as error:
             raise translated(error) from error
+        return answer.decode()
+
+    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+        skip = json.dumps([str(p) for p in skipped])
+        answer: bytes = await LIBRARY.call(self._log.redis, "append", [self._log.key], [writer, number, payload, skip])
         return answer.decode()
 
     async def close(self) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnavailable, LogUnrepaired
-from node.ports import Facts, Fenced, Introduced
+from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import SUM_MAX, Batch, Unsettled
 
 CALLS_IN_FLIGHT = 2
+PERSISTENT = ("cluster", "incarnation", "whole_in", "parts", "writers", "ids", "full")
 
 
 @dataclass
@@ -41,6 +43,7 @@ class MemoryLog:
     trouble: str | None = None
     cluster: str | None = None
     incarnation: int | None = None
+    whole_in: int | None = None
     parts: dict[int, Part] = field(default_factory=dict)
     writers: dict[str, Writer] = field(default_factory=dict)
     ids: dict[tuple[int, int, str], int] = field(default_factory=dict)  # (window's length, window, digest) -> value
@@ -48,11 +51,24 @@ class MemoryLog:
     appenders: list[MemoryAppender] = field(default_factory=list)
 
     def flush(self) -> None:
-        self.cluster = self.incarnation = None
+        self.cluster = self.incarnation = self.whole_in = None
         self.parts.clear()
         self.writers.clear()
         self.ids.clear()
         self.full.clear()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is on its disk now."""
+        return copy.deepcopy({name: getattr(self, name) for name in PERSISTENT})
+
+    def crash(self, back_to: dict[str, Any]) -> None:
+        """Comes back as it was at a snapshot, as another process: every connection breaks."""
+        for name, value in copy.deepcopy(back_to).items():
+            setattr(self, name, value)
+        self.run_id = f"run-{int(self.run_id[4:]) + 1}"
+        for appender in self.appenders:
+            if appender.open:
+                appender.cut()
 
     async def connect(self, broken: Callable[[], None]) -> MemoryAppender:
         appender = MemoryAppender(self, broken)
@@ -60,11 +76,25 @@ class MemoryLog:
         return appender
 
     async def facts(self) -> Facts:
-        return Facts(self.run_id, self.cluster, self.incarnation, self.trouble)
+        return Facts(self.run_id, self.cluster, self.incarnation, self.whole_in, self.trouble)
 
     async def introduce(self, writer: str, last: int) -> Introduced:
         known = writer in self.writers
         return Introduced(known, self.writers.setdefault(writer, Writer(last)).last)
+
+    async def forget_writers(self, writers: Sequence[str]) -> None:
+        for writer in writers:
+            self.writers.pop(writer, None)
+
+    async def remember_ids(self, ids: Sequence[RememberedId]) -> None:
+        for seconds, digest, value in ids:
+            window = int(self.now_s() // seconds)
+            if self._remembered(seconds, digest) is None:
+                self.ids[seconds, window, digest] = int(value)
+
+    async def whole(self, incarnation: int) -> None:
+        if self.incarnation == incarnation:
+            self.whole_in = incarnation
 
     async def repair(self, fenced: Fenced) -> None:
         if self.incarnation is not None and self.incarnation > fenced.incarnation:
@@ -101,6 +131,8 @@ class MemoryLog:
         return 0
 
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
+        if self.incarnation is None or self.whole_in != self.incarnation:
+            raise LogUnrepaired
         return [self._unsettled(counter) for counter in counters]
 
     def _unsettled(self, counter: str) -> Unsettled:
@@ -120,7 +152,7 @@ class MemoryLog:
 
     # --- append: log.lua, function by function ----------------------------------------------------------------
 
-    def append(self, name: str, number: int, payload: bytes) -> str:
+    def append(self, name: str, number: int, payload: bytes, skipped: Collection[int] | None = None) -> str:
         writer = self.writers.get(name)
         if writer is None:
             raise LogUnrepaired
@@ -128,30 +160,41 @@ class MemoryLog:
             if number not in writer.answers:
                 raise LogUnavailable
             return writer.answers[number]
-        if number > writer.last + 1:
+        if number > writer.last + 1 and skipped is None:
             raise LogGap
+        skip = {str(p) for p in skipped or ()}
         content = json.loads(payload)
         sums = [(group["p"], *pair) for group in content["sums"] for pair in zip(group["c"], group["s"], strict=True)]
         items = list(batched(content["ids"], 5))
-        parts = [self._part(int(each[0])) for each in [*sums, *items]]  # raises when one has no number
-        for part in parts:
-            part.calls[name] = number
-        answer = " ".join(self._sums(sums) + self._items(items))
+        parts = {each[0]: self._part(int(each[0])) for each in [*sums, *items]}  # raises when one has no number
+        for p, part in parts.items():
+            if p not in skip:
+                part.calls[name] = number
+        answer = " ".join(self._sums(sums, skip) + self._items(items, skip))
         writer.last = number
         writer.answers[number] = answer
         writer.answers.pop(number - CALLS_IN_FLIGHT, None)
         return answer
 
-    def _sums(self, sums: list[tuple[Any, ...]]) -> list[str]:
-        return [f"s{i}" for i, (p, counter, total) in enumerate(sums) if not self._add(p, counter, int(total))]
+    def _sums(self, sums: list[tuple[Any, ...]], skip: set[str]) -> list[str]:
+        added = [p in skip or self._add(p, counter, int(total)) for p, counter, total in sums]
+        return [f"s{i}" for i, ok in enumerate(added) if not ok]
 
-    def _items(self, items: list[tuple[Any, ...]]) -> list[str]:
+    def _remembered(self, seconds: int, digest: str) -> int | None:
+        window = int(self.now_s() // seconds)
+        return self.ids.get((seconds, window, digest), self.ids.get((seconds, window - 1, digest)))
+
+    def _items(self, items: list[tuple[Any, ...]], skip: set[str]) -> list[str]:
         answer = []
         for i, (p, counter, value, digest, seconds) in enumerate(items):
             window = int(self.now_s() // seconds)
-            had = self.ids.get((seconds, window, digest), self.ids.get((seconds, window - 1, digest)))
-            if had is not None:
-                answer.append(f"{'r' if had == int(value) else 'm'}{i}")
+            had = self._remembered(seconds, digest)
+            if had is not None and had != int(value):
+                answer.append(f"m{i}")
+            elif p in skip:
+                self.ids.setdefault((seconds, window, digest), int(value))
+            elif had is not None:
+                answer.append(f"r{i}")
             elif self._add(p, counter, int(value)):
                 self.ids[seconds, window, digest] = int(value)
             else:
@@ -186,6 +229,11 @@ class MemoryAppender:
             self.cut()
             raise LogUnavailable
         return answer
+
+    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+        if not self.open:
+            raise LogUnavailable
+        return self._log.append(writer, number, payload, skipped)
 
     def cut(self) -> None:
         self.open = False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.ring import partition_of
-from node.ports import Fenced, Settled
+from node.ports import Fenced, Settled, Step
 from node.settlement import FULL, Batch, Stored
 
 
@@ -21,6 +21,7 @@ class MemoryStore:
     settled: dict[int, int] = field(default_factory=dict)
     calls: dict[int, dict[str, int]] = field(default_factory=dict)
     values: dict[str, int] = field(default_factory=dict)
+    writers: dict[str, dict[Step, int]] = field(default_factory=dict)
 
     async def fence(self, lane: int, run_id: str, lost: bool) -> Fenced:
         if self.run_id != run_id or lost:
@@ -28,6 +29,27 @@ class MemoryStore:
         settled = {p: self.settled.get(p, 0) for p in range(self.partitions)}
         full = [counter for counter, value in self.values.items() if value >= FULL]
         return Fenced(self.cluster, self.incarnation, settled, full)
+
+    async def enlist(self, lane: int, writer: str) -> None:
+        self.writers[writer] = {"remembered": 0, "replayed": 0}
+
+    async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
+        if writer not in self.writers:
+            return False
+        self.writers[writer][step] = incarnation
+        return True
+
+    async def behind(self, lane: int, step: Step, incarnation: int) -> list[str]:
+        return [name for name, steps in self.writers.items() if steps[step] < incarnation]
+
+    async def strike(self, lane: int, writers: Sequence[str]) -> None:
+        for writer in writers:
+            self.writers.pop(writer, None)
+        for p, calls in self.calls.items():
+            self.calls[p] = {name: number for name, number in calls.items() if name in self.writers}
+
+    async def settled_calls(self, lane: int, writer: str) -> dict[int, int]:
+        return {p: calls[writer] for p, calls in self.calls.items() if writer in calls}
 
     async def settle(self, batch: Batch) -> Settled:
         p = batch.partition

@@ -1,0 +1,200 @@
+"""What a writer does on every new connection, before anything else: Redis may have gone back in time.
+
+    fence      raise the lane's incarnation in Postgres if this Redis is another, or has lost what it held: batches
+    that were
+               sealed before it can no longer be settled
+    repair     drop the batches that Postgres has, give every partition its next number
+    remember   put back the ids of own calls that Postgres has
+    barrier    wait until every other writer has done so, or is dead: an id that only its writer knows could be
+    counted again replay     make the own calls again, with their numbers, that neither Redis nor Postgres has; some
+    only in part
+
+When the incarnation is the one in which this writer last came back, the first two are all there is to do.
+`model.py`'s rules: an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from node.errors import LogUnavailable, Misconfigured
+from node.keep import Keep, ids_of, settled_parts
+from node.ports import Appender, Fenced, Log, RememberedId, Step, Store
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+ANSWER_TIMEOUT_S = 5.0
+DEAD_S = 600.0  # a writer that has had no lease for so long is struck off the list without being waited for
+NOTHING = b'{"sums":[],"ids":[]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A call as the comeback sees it: one that was answered before, or one that is in flight."""
+
+    number: int
+    payload: bytes
+    partitions: frozenset[int]
+    answered: Callable[[str], None]
+
+
+class Comeback:
+    """One writer's. `alive` gives the names of the members that hold a lease; `lease_s` is how long one lasts."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        lane: int,
+        name: str,
+        alive: Callable[[], Awaitable[frozenset[str]]],
+        lease_s: float,
+        now: Callable[[], float],
+    ) -> None:
+        self._log, self._store, self._lane, self._name = log, store, lane, name
+        self._alive, self._lease_s, self._now = alive, lease_s, now
+        self._enlisted = False
+        self._absent: dict[str, float] = {}  # since when a writer that is waited for has had no lease
+        self._gone: dict[str, float] = {}  # ... or any other
+        self.incarnation: int | None = None  # in which this writer has come back
+        self.replayed = 0  # calls that had to be made again
+        self.lost = 0  # ... and that could not be, for they were no longer kept
+
+    async def run(self, appender: Appender, keep: Keep, flight: Sequence[Unfinished], last: int) -> None:
+        """`last` is the number of the last call that was formed. Errors: Unavailable; Misconfigured."""
+        if not self._enlisted:
+            await self._store.enlist(self._lane, self._name)
+            self._enlisted = True
+        fenced = await self._fence(lost=False)
+        introduced = await self._log.introduce(self._name, 0)
+        answered = flight[0].number - 1 if flight else last
+        if fenced.incarnation == self.incarnation and introduced.last < answered:
+            fenced = await self._fence(lost=True)  # the same server, and yet it has forgotten
+        if fenced.incarnation == self.incarnation:
+            return
+        settled = await self.settled()
+        calls = [*(Unfinished(kept.number, kept.payload, kept.partitions, _nobody) for kept in keep), *flight]
+        await self._remember(calls, settled)
+        await self._step_done("remembered", fenced.incarnation)
+        while await self._behind("remembered", fenced.incarnation):
+            await asyncio.sleep(POLL_S)
+        await self._replay(appender, [call for call in calls if call.number > introduced.last], settled)
+        self._report_lost(keep.given_up, introduced.last)
+        reached = max([introduced.last, *(call.number for call in calls)])
+        if reached < answered:  # the next call must follow the last one, also where that is no longer kept
+            await self._made_again(appender, answered, NOTHING, frozenset())
+        await self._step_done("replayed", fenced.incarnation)
+        self.incarnation = fenced.incarnation
+        await self.note_whole()
+
+    async def is_over(self) -> bool:
+        """Whether Redis is no longer what this writer came back to: it must come back again."""
+        facts = await self._log.facts()
+        if facts.trouble is not None or facts.incarnation != self.incarnation:
+            return True
+        if facts.whole != self.incarnation:
+            await self.note_whole()
+        return False
+
+    async def note_whole(self) -> None:
+        """Opens Redis for reads once nobody has anything left to put back."""
+        assert self.incarnation is not None
+        if not await self._behind("replayed", self.incarnation):
+            await self._log.whole(self.incarnation)
+
+    async def settled(self) -> dict[int, int]:
+        """partition -> number of this writer's last call that Postgres has"""
+        return await self._store.settled_calls(self._lane, self._name)
+
+    async def tidy(self) -> None:
+        """Strikes off the list who died long ago, so that nobody waits for them after a fault."""
+        await self._strike_absent(await self._store.behind(self._lane, "replayed", 2**62), self._gone, DEAD_S)
+
+    async def leave(self) -> None:
+        """Nobody waits for this writer any more."""
+        await self._store.strike(self._lane, [self._name])
+
+    # --- the steps ------------------------------------------------------------------------------------------------
+
+    async def _fence(self, lost: bool) -> Fenced:
+        facts = await self._log.facts()
+        if facts.trouble is not None:
+            raise LogUnavailable(facts.trouble)
+        fenced = await self._store.fence(self._lane, facts.run_id, lost or facts.cluster is None)
+        if facts.cluster not in (None, fenced.cluster):
+            raise Misconfigured(
+                f"Redis holds batches of cluster {facts.cluster}, Postgres is {fenced.cluster}'s; "
+                "check TALLY_REDIS_URL and TALLY_POSTGRES_DSN"
+            )
+        await self._log.repair(fenced)
+        return fenced
+
+    async def _remember(self, calls: Sequence[Unfinished], settled: dict[int, int]) -> None:
+        ids: list[RememberedId] = []
+        for call in calls:
+            ids += ids_of(call.payload, settled_parts(call.number, call.partitions, settled))
+        if ids:
+            await self._log.remember_ids(ids)
+
+    async def _replay(self, appender: Appender, calls: Sequence[Unfinished], settled: dict[int, int]) -> None:
+        for call in calls:
+            skipped = settled_parts(call.number, call.partitions, settled)
+            call.answered(await self._made_again(appender, call.number, call.payload, skipped))
+        if calls:
+            self.replayed += len(calls)
+            log.warning("Redis went back in time: %d calls were made again", len(calls))
+
+    async def _made_again(self, appender: Appender, number: int, payload: bytes, skipped: frozenset[int]) -> str:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await appender.replay(self._name, number, payload, skipped)
+        except TimeoutError:
+            raise LogUnavailable from None
+
+    def _report_lost(self, given_up: int, known: int) -> None:
+        if given_up > known:
+            self.lost += given_up - known
+            log.error(
+                "Redis went back in time by more than is kept: calls %d to %d of %s are lost unless settled",
+                known + 1,
+                given_up,
+                self._name,
+            )
+
+    async def _step_done(self, step: Step, incarnation: int) -> None:
+        if not await self._store.mark(self._name, step, incarnation):
+            raise Misconfigured(
+                f"{self._name} was away for so long that it was taken for dead; the node must start anew"
+            )
+
+    async def _behind(self, step: Step, incarnation: int) -> list[str]:
+        """Who has not done a step, the dead left out: a writer without a lease for a lease is struck off the list.
+
+        Its name is forgotten in Redis, too, so that it is refused should it wake up. The registry is not asked who the
+        writers are, for it has gone back in time with Redis; it only says who is alive now.
+        """
+        behind = await self._store.behind(self._lane, step, incarnation)
+        dead = await self._strike_absent(behind, self._absent, self._lease_s)
+        return [name for name in behind if name not in dead]
+
+    async def _strike_absent(self, names: list[str], absent: dict[str, float], after_s: float) -> list[str]:
+        """`absent`: since when a writer has had no lease, as far as was looked; -> those that were struck."""
+        alive = await self._alive() if names else frozenset()
+        now = self._now()
+        since = {name: absent.get(name, now) for name in names if name not in alive and name != self._name}
+        absent.clear()
+        absent.update(since)
+        dead = [name for name, first in since.items() if now - first > after_s]
+        if dead:
+            log.warning("no longer waiting for %s: without a lease for %.0f s", ", ".join(dead), after_s)
+            await self._store.strike(self._lane, dead)
+            await self._log.forget_writers(dead)
+        return dead
+
+
+def _nobody(answer: str) -> None:
+    """A replayed call that was answered long ago."""

@@ -1,0 +1,256 @@
+"""Redis goes back in time: what was acknowledged is put back, once, and nothing is read wrongly meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from node.call import Outcome
+from node.errors import Misconfigured, Unavailable
+from tests.shell.conftest import ALL, World, increment, running, until
+
+
+async def counted(writer, **fields) -> None:
+    assert await writer.add(increment(**fields)) is Outcome.COUNTED
+
+
+async def test_acknowledged_increments_that_redis_forgot_are_put_back(world):
+    async with running(writer := world.writer()):
+        await counted(writer, value=1)
+        before = world.log.snapshot()
+        for value in (10, 100, 1000):
+            await counted(writer, value=value)
+        world.log.crash(back_to=before)
+        await counted(writer, value=10_000)
+        assert await world.value("default:a") == 11_111
+        await world.settler().settle(ALL)
+    assert world.store.values == {"default:a": 11_111}
+
+
+async def test_a_rewind_past_a_settled_batch_doubles_nothing(world):
+    async with running(writer := world.writer()):
+        await counted(writer, value=1)
+        before = world.log.snapshot()
+        await counted(writer, value=10)
+        await world.settler().settle(ALL)
+        await counted(writer, value=100)
+        world.log.crash(back_to=before)
+        await counted(writer, value=1000)
+        await world.settler().settle(ALL)
+        assert await world.value("default:a") == 1111
+    assert world.store.values == {"default:a": 1111}
+
+
+async def test_an_id_whose_increment_is_settled_is_put_back_by_its_writer(world):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await counted(two, value=1)
+        before = world.log.snapshot()
+        await counted(one, value=5, idempotency_key="x")
+        await world.settler().settle(ALL)
+        world.log.crash(back_to=before)
+        assert await two.add(increment(value=5, idempotency_key="x")) is Outcome.REPLAYED
+        assert await two.add(increment(value=6, idempotency_key="x")) is Outcome.MISMATCH
+        assert await world.value("default:a") == 6
+
+
+async def test_a_call_of_which_a_part_is_settled_is_put_back_in_part(world):
+    keys = [f"k{i}" for i in range(12)]
+    writer = world.writer()
+    answers = [asyncio.create_task(writer.add(increment(key=key, value=7, idempotency_key=key))) for key in keys]
+    async with running(writer):
+        await asyncio.gather(*answers)
+        assert world.log.writers["n1"].last == 1, "they were one call"
+        some = frozenset(list(world.log.parts)[:4])
+        empty = World().log.snapshot()
+        await world.settler().settle(some)
+        assert 0 < len(world.store.values) < len(keys)
+        world.log.crash(back_to=empty)
+        assert await writer.add(increment(key="k0", value=7, idempotency_key="k0")) is Outcome.REPLAYED
+        await world.settler().settle(ALL)
+    assert world.store.values == dict.fromkeys((f"default:{key}" for key in keys), 7)
+
+
+async def test_an_idle_writer_notices_that_redis_was_flushed(world):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await counted(one, value=1)
+        await counted(two, value=2)
+        world.log.flush()
+        await until(lambda: world.log.whole_in == world.store.incarnation == 2)
+        assert await world.value("default:a") == 3
+
+
+async def test_nobody_counts_until_every_live_writer_has_put_back_its_ids(world, monkeypatch):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await counted(two, value=1)
+        before = world.log.snapshot()
+        await counted(one, value=5, idempotency_key="x")
+        await world.settler().settle(ALL)
+        slow = asyncio.Event()
+        run = one._comeback.run
+
+        async def late(*args):
+            await slow.wait()
+            await run(*args)
+
+        monkeypatch.setattr(one._comeback, "run", late)
+        world.log.crash(back_to=before)
+        retry = asyncio.create_task(two.add(increment(value=5, idempotency_key="x")))
+        done, _ = await asyncio.wait([retry], timeout=0.5)
+        assert not done, "counted while another writer's ids were missing"
+        slow.set()
+        assert await retry is Outcome.REPLAYED
+
+
+async def test_a_writer_that_died_is_waited_for_no_longer_than_a_lease(world):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(two):
+        async with running(one):
+            await counted(one, value=1)
+            await counted(two, value=10)
+        before = world.log.snapshot()
+        world.alive.discard("n1")
+        world.log.crash(back_to=before)
+        await counted(two, value=100)
+        assert "n1" not in world.store.writers
+        assert await world.value("default:a") == 111
+
+
+async def test_a_writer_that_was_struck_must_start_anew(world):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(two):
+        async with running(one):
+            await counted(one, value=1)
+        world.alive.discard("n1")
+        world.log.crash(back_to=world.log.snapshot())
+        await counted(two, value=1)
+        with pytest.raises(ExceptionGroup) as group:
+            await one.run()
+        assert isinstance(group.value.exceptions[0], Misconfigured)
+
+
+async def test_nothing_is_read_while_something_is_missing(world, monkeypatch):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await counted(one, value=1)
+        await counted(two, value=10)
+        held = asyncio.Event()
+        replay = one._comeback._replay
+
+        async def late(*args):
+            await held.wait()
+            await replay(*args)
+
+        monkeypatch.setattr(one._comeback, "_replay", late)
+        world.log.crash(back_to=World().log.snapshot())
+        await counted(two, value=100)
+        async with running(reader := world.reader(deadline_s=0.3)):
+            with pytest.raises(Unavailable):
+                await reader.value("default:a")
+        held.set()
+        await until(lambda: world.log.whole_in == world.log.incarnation)
+        assert await world.value("default:a") == 111
+
+
+async def test_what_was_no_longer_kept_is_counted_as_lost(world, caplog):
+    async with running(writer := world.writer(bytes_max=200)):
+        for _ in range(20):
+            await counted(writer, value=1)
+        world.log.crash(back_to=World().log.snapshot())
+        await counted(writer, value=1)
+        assert writer._comeback.lost > 0
+        assert await world.value("default:a") == 21 - writer._comeback.lost
+    assert "are lost" in caplog.text
+
+
+async def test_kept_calls_are_let_go_once_they_are_settled_and_old(world):
+    async with running(writer := world.writer()):
+        writer._keep._horizon_s = 0.0
+        await counted(writer, value=1)
+        await until(lambda: len(writer._keep) == 1)
+        await asyncio.sleep(1.2)
+        assert len(writer._keep) == 1, "not settled yet"
+        await world.settler().settle(ALL)
+        await until(lambda: len(writer._keep) == 0)
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_stories_of_rewinds_settles_and_retries_end_exact(world, seed):
+    """Two nodes, clients that retry at either, settles at any moment, Redis back to any earlier state at any moment."""
+    chance = random.Random(seed)
+    writers = [world.writer(name, deadline_s=60.0) for name in ("n1", "n2")]
+    acknowledged: dict[str, int] = {}
+    plain = 0
+
+    async def client(number: int) -> None:
+        nonlocal plain
+        for i in range(12):
+            key, value = f"k{chance.randrange(6)}", chance.randrange(100)
+            if chance.random() < 0.3:
+                await chance.choice(writers).add(increment(key=key, value=value))
+                plain += value
+            else:
+                name = f"{number}-{i}"
+                for _ in range(chance.randrange(1, 4)):
+                    outcome = await chance.choice(writers).add(increment(key=key, value=value, idempotency_key=name))
+                    assert outcome in (Outcome.COUNTED, Outcome.REPLAYED)
+                acknowledged[name] = value
+            await asyncio.sleep(chance.random() * 0.02)
+
+    async def trouble() -> None:
+        history = [world.log.snapshot()]
+        while True:
+            await asyncio.sleep(chance.random() * 0.02)
+            match chance.randrange(6):
+                case 0:
+                    world.log.crash(back_to=chance.choice(history))
+                    history = [world.log.snapshot()]
+                    await asyncio.sleep(chance.random() * 0.3)
+                case 1 | 2:
+                    history.append(world.log.snapshot())
+                case 3:
+                    for appender in world.log.appenders:
+                        appender.lose_next = appender.open
+                case _:
+                    await asyncio.gather(world.settler().settle(ALL), return_exceptions=True)
+
+    async with running(*writers):
+        await until(lambda: all(writer.trouble is None for writer in writers))
+        breaking = asyncio.create_task(trouble())
+        await asyncio.gather(*(client(number) for number in range(6)))
+        breaking.cancel()
+        await until(lambda: world.log.whole_in == world.store.incarnation and not any(w.trouble for w in writers))
+        for _ in range(2):
+            await world.settler().settle(ALL)
+    assert sum(world.store.values.values()) == sum(acknowledged.values()) + plain
+
+
+async def test_a_batch_sealed_before_redis_went_back_is_settled_no_more(world):
+    """Settled late, it would take the number of the batch that the replayed calls are in."""
+    async with running(writer := world.writer()):
+        before = world.log.snapshot()
+        await counted(writer, value=1)
+        sealed = [await world.log.seal(p) for p in ALL]
+        world.log.crash(back_to=before)
+        await counted(writer, value=10)
+        for batch in filter(None, sealed):
+            assert not (await world.store.settle(batch)).moved
+        await world.settler().settle(ALL)
+        assert await world.value("default:a") == 11
+
+
+async def test_calls_follow_on_although_the_last_ones_are_no_longer_kept(world):
+    async with running(writer := world.writer()):
+        for _ in range(3):
+            await counted(writer, value=1)
+        await world.settler().settle(ALL)
+        writer._keep._horizon_s = 0.0
+        await until(lambda: len(writer._keep) == 0)
+        world.log.crash(back_to=World().log.snapshot())
+        await counted(writer, value=10)
+        assert world.log.writers["n1"].last == 4
+        assert await world.value("default:a") == 13
