@@ -1,0 +1,108 @@
+"""A real Redis that goes back in time: killed, its append-only file cut back, started again, with the nodes alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.local.supply import Supply, own_redis
+from tests.chaos.local_cluster import DEADLINE_S, Up, until
+from tests.chaos.test_kill import stored
+from tests.conftest import Servers
+
+pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres]
+
+
+class CutBack:
+    """A Redis of this test's own, and a point in its file to go back to."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        place = servers.place(f"cut-back-{os.urandom(4).hex()}")
+        self.supply: Supply = servers.run(own_redis(place, "auto"))
+        self._folder: Path = place.folder.redis / "appendonlydir"
+        self._sizes: dict[Path, int] = {}
+
+    def mark(self) -> None:
+        self._sizes = {path: path.stat().st_size for path in self._folder.glob("*.incr.aof")}
+        assert self._sizes
+
+    def crash(self) -> int:
+        """Kills it, cuts its file back to the mark and starts it; -> the bytes that it forgot."""
+        service = self.supply.service
+        assert service is not None
+        assert service.child is not None
+        service.child.send(signal.SIGKILL)
+        self._servers.run(service.child.wait())
+        forgotten = 0
+        for path, size in self._sizes.items():
+            forgotten += path.stat().st_size - size
+            with path.open("r+b") as file:
+                file.truncate(size)
+        self._servers.run(service.start())
+        return forgotten
+
+    def stop(self) -> None:
+        assert self.supply.service is not None
+        self._servers.run(self.supply.service.stop())
+
+
+@pytest.fixture
+def redis(servers: Servers) -> Iterator[CutBack]:
+    redis = CutBack(servers)
+    yield redis
+    redis.stop()
+
+
+def post(url: str, key: str, value: int, idempotency_key: str) -> bool:
+    """Posts until it is answered 204; -> whether it was a replay."""
+    body = json.dumps({"key": key, "value": value}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+    give_up_at = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
+                assert answer.status == 204
+                return answer.headers.get("Idempotent-Replayed") == "true"
+        except (urllib.error.HTTPError, OSError):
+            assert time.monotonic() < give_up_at, "it is never answered 204"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("settled_meanwhile", [True, False])
+def test_a_redis_cut_back_by_what_was_acknowledged_loses_and_doubles_nothing(
+    up: Up, redis: CutBack, settled_meanwhile: bool
+) -> None:
+    up.environment |= {
+        "TALLY_REDIS_URL": redis.supply.url,
+        "TALLY_FLUSH_INTERVAL_MS": "200" if settled_meanwhile else "3600000",
+    }
+    state = up.start("--nodes", "3").ready()
+    dsn = up.state()["postgres_dsn"]
+    urls = [node["url"] + "/increment" for node in up.state()["nodes"]]
+
+    def count(numbers: range) -> list[bool]:
+        return [post(urls[i % len(urls)], f"k{i % 7}", i, f"id-{i}") for i in numbers]
+
+    assert not any(count(range(100)))
+    redis.mark()
+    assert not any(count(range(100, 300)))
+    if settled_meanwhile:
+        until(lambda: sum(stored(dsn).values()) == sum(range(300)), "settled")
+    assert redis.crash() > 0
+    assert all(count(range(300))), "what was acknowledged is known, at whichever node it is sent again"
+    assert not any(count(range(300, 400)))
+    values = []
+    for key in range(7):
+        with urllib.request.urlopen(f"{state['public_url']}/increment/k{key}", timeout=10) as answer:
+            values.append(json.load(answer)[f"k{key}"])
+    assert values == [sum(range(key, 400, 7)) for key in range(7)]
+    assert up.stop() == 0
