@@ -30,6 +30,9 @@ def named_queries(text: str) -> dict[str, str]:
 
 SQL = named_queries(files("node").joinpath("queries.sql").read_text(encoding="utf-8"))
 
+MARK: dict[Step, str] = {"remembered": SQL["mark_remembered"], "replayed": SQL["mark_replayed"]}
+BEHIND: dict[Step, str] = {"remembered": SQL["behind_remembered"], "replayed": SQL["behind_replayed"]}
+
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
@@ -96,11 +99,11 @@ class PostgresStore:
 
     async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
         async with translated(), self._pool.acquire() as connection:
-            return await connection.fetchval(SQL[f"mark_{step}"], writer, incarnation) is not None
+            return await connection.fetchval(MARK[step], writer, incarnation) is not None
 
     async def behind(self, lane: int, step: Step, incarnation: int) -> list[str]:
         async with translated(), self._pool.acquire() as connection:
-            return [row["name"] for row in await connection.fetch(SQL[f"behind_{step}"], lane, incarnation)]
+            return [row["name"] for row in await connection.fetch(BEHIND[step], lane, incarnation)]
 
     async def strike(self, lane: int, writers: Sequence[str]) -> None:
         async with translated(), self._pool.acquire() as connection:
