@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def row_of(**changes: object) -> dict[str, object]:
 
 
 def drawn(run: dict[str, object]) -> str:
-    console = Console(width=cli.WIDTH, record=True, quiet=True)
+    console = Console(width=cli.WIDTH, file=io.StringIO(), record=True)
     for part in report.draw(run):
         console.print(part)
     return console.export_text()
