@@ -19,6 +19,7 @@ from cluster.local.programs import nginx_version, postgres_programs, redis_progr
 DURABILITY = "Redis appendfsync always on both sides, no rewrite of its file while measured; Postgres fsync on"
 COLOURS = {"goal": "green", "floor": "yellow", "below": "red", "failed": "red", "left out": "dim"}
 VERSION_TIMEOUT_S = 10.0
+FIGURE_WIDTHS = {"ours": 9, "peer": 9}
 
 
 def versions() -> dict[str, str]:
@@ -75,8 +76,8 @@ def _ratios(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in ("row", "against", "ids"):
         table.add_column(name, no_wrap=True)
     for name in ("ours", "peer", "min", "median", "max", "goal", "floor"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("reached", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=FIGURE_WIDTHS.get(name, 6))
+    table.add_column("reached", no_wrap=True, min_width=8)
     for row in rows:
         figures = [_figure(row, "ours_median"), _figure(row, "peer_median")]
         ratios = [_ratio(row.get(name)) for name in ("min", "median", "max", "goal", "floor")]

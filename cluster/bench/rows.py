@@ -184,7 +184,7 @@ async def append_row(bench: Bench, stack: AsyncExitStack) -> Contest:
 
 
 HOT, MANY = webdis("INCRBY", 1), webdis("INCRBY", KEYS)
-SHARE = "everything of a side on one core"
+SHARE = "Redis on its core"
 ROWS = (
     Row("post-hot", "POST one hot key", "webdis INCRBY", 1.1, 0.85,
         partial(beside_webdis, ours=post(), theirs=HOT)),

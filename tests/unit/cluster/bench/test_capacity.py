@@ -27,7 +27,7 @@ def test_a_key_is_one_row_an_interval_however_often_it_changes() -> None:
 
 
 def test_a_run_that_lacks_the_figures_says_which_rows_to_measure() -> None:
-    with pytest.raises(ValueError, match="--rows costs,stall,ids"):
+    with pytest.raises(ValueError, match="--rows costs,keys,stall,ids"):
         capacity.page({"growth": []})
 
 

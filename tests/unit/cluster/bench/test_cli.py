@@ -82,4 +82,4 @@ def test_a_run_without_what_the_page_needs_says_so(tmp_path: Path) -> None:
     file.write_text(json.dumps(run_of()))
     result = CliRunner().invoke(cli.bench, ["--capacity", str(file)])
     assert result.exit_code == 1
-    assert "--rows costs,stall,ids" in result.output
+    assert "--rows costs,keys,stall,ids" in result.output
