@@ -27,7 +27,10 @@ from node.errors import TallyError
 from node.increment import Increment
 from node.settlement import CALL_SUM_MAX
 
-INCREMENTS_MAX = 1024  # in one call: Redis runs nothing else meanwhile
+ADDITIONS_MAX = (
+    1024  # sums and ids that close a call: Redis runs nothing else meanwhile. Equal counters are one sum, so
+)
+PARTS_MAX = 4096  # a call may stand for many more increments than that
 DIGEST_BYTES = 12  # 96 bits: a collision in a billion remembered ids has odds of one in 10^11
 
 
@@ -163,13 +166,11 @@ def form_call(number: int, inbox: deque[Pending | Bundle], partitions: int, wind
     sums: dict[str, int] = {}
     keyed: list[Increment] = []
     parts: list[Pending | Bundle] = []
-    weight = total = 0
-    while inbox:
+    total = 0
+    while inbox and len(parts) < PARTS_MAX and len(sums) + len(keyed) < ADDITIONS_MAX:
         part = inbox[0]
-        weight += part.weight
         total += part.total if isinstance(part, Bundle) else part.increment.value
-        # The second holds with values near 2^53 only, where the sum of many would pass what a batch can take.
-        if parts and (weight > INCREMENTS_MAX or total > CALL_SUM_MAX):
+        if parts and total > CALL_SUM_MAX:  # with values near 2^53 only: their sum would pass what a batch can take
             break
         parts.append(inbox.popleft())
         if isinstance(part, Bundle):

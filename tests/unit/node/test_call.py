@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.ring import partition_of
-from node.call import INCREMENTS_MAX, Bundle, Call, Outcome, Pending, Windows, digest_of, form_call
+from node.call import ADDITIONS_MAX, PARTS_MAX, Bundle, Call, Outcome, Pending, Windows, digest_of, form_call
 from node.errors import LogUnavailable, TallyError
 from node.increment import VALUE_MAX, Increment
 from node.ports import Fenced
@@ -140,12 +140,18 @@ def test_a_call_is_split_where_a_sum_would_pass_the_limit() -> None:
     assert [len(call.parts) for call in (first, second, third)] == [fitting, fitting, 300 - 2 * fitting]
 
 
-def test_a_call_holds_a_bounded_number_of_increments() -> None:
+def test_a_call_holds_a_bounded_number_of_sums_and_ids() -> None:
     replies = Replies()
     inbox: deque[Pending | Bundle] = deque(
-        replies.pending(Increment("default:a", 1)) for _ in range(2 * INCREMENTS_MAX + 1)
+        replies.pending(Increment(f"default:{i}", 1, None if i % 2 else "x")) for i in range(2 * ADDITIONS_MAX + 1)
     )
-    assert [len(call.parts) for call in calls_of(inbox)] == [INCREMENTS_MAX, INCREMENTS_MAX, 1]
+    assert [len(call.parts) for call in calls_of(inbox)] == [ADDITIONS_MAX, ADDITIONS_MAX, 1]
+
+
+def test_a_call_stands_for_a_bounded_number_of_increments_of_one_counter() -> None:
+    replies = Replies()
+    inbox: deque[Pending | Bundle] = deque(replies.pending(Increment("default:a", 1)) for _ in range(PARTS_MAX + 1))
+    assert [len(call.parts) for call in calls_of(inbox)] == [PARTS_MAX, 1]
 
 
 def test_an_empty_inbox_makes_a_call_that_only_shows_life() -> None:
