@@ -56,8 +56,31 @@ end
 local function add(lane, batch, any_full, counter, sum)
   if any_full and redis.call('SISMEMBER', lane .. ':full', counter) == 1 then return false end
   if redis.call('HINCRBY', batch, counter, sum) < SUM_MAX then return true end
-  redis.call('HINCRBY', batch, counter, '-' .. sum)
+  redis.call('HINCRBY', batch, counter, '-' .. (type(sum) == 'number' and string.format('%.0f', sum) or sum))
   return false
+end
+
+-- Additions to different counters of one batch; -> index -> true for those refused. Two commands for all of them instead of one
+-- for each, and one entry in the append-only file. Doubles are exact below 2^53; what would pass that is added by itself.
+local function add_many(lane, batch, any_full, counters, sums)
+  local refused = {}
+  if #counters == 1 or any_full then
+    for i, counter in ipairs(counters) do
+      if not add(lane, batch, any_full, counter, sums[i]) then refused[i] = true end
+    end
+    return refused
+  end
+  local before, fields, n = redis.call('HMGET', batch, unpack(counters)), {}, 0
+  for i, counter in ipairs(counters) do
+    local sum = (before[i] and tonumber(before[i]) or 0) + tonumber(sums[i])
+    if sum < EXACT_MAX then
+      fields[n + 1], fields[n + 2], n = counter, sum, n + 2 -- Redis writes a whole number below 2^53 out exactly
+    elseif not add(lane, batch, any_full, counter, sums[i]) then
+      refused[i] = true
+    end
+  end
+  if n > 0 then redis.call('HSET', batch, unpack(fields)) end
+  return refused
 end
 
 local function window_prefix(lane, seconds, window) return string.format('%s:i:%d:%d:', lane, seconds, window) end
@@ -108,24 +131,33 @@ local function judge(lane, items, now, exceptions, skipped)
   return fresh, repeats
 end
 
--- The fresh items' sums, by counter; -> position among the fresh -> true for those refused. Where doubles would not keep a
--- counter's sum exact, its items are added one by one: one value alone may itself be a sum, and comes as text.
+-- Adds the fresh items; -> position among the fresh -> true for those refused. Where doubles would not keep a counter's sum
+-- exact, its items are added one by one: one value alone may itself be a sum, and comes as text.
 local function add_fresh(lane, open, any_full, fresh)
-  local sums, counts, refused, refused_counter = {}, {}, {}, {}
+  local sums, refused, together, refused_counter = {}, {}, {}, {}
   for k, counter in ipairs(fresh.counter) do
+    local p = fresh.p[k]
+    if not sums[counter] then
+      local list = together[p]
+      if not list then list = {}; together[p] = list end
+      list[#list + 1] = counter
+    end
     sums[counter] = (sums[counter] or 0) + tonumber(fresh.value[k])
-    counts[counter] = (counts[counter] or 0) + 1
+  end
+  for p, counters in pairs(together) do
+    local small, amounts = {}, {}
+    for _, counter in ipairs(counters) do
+      if sums[counter] < EXACT_MAX then
+        small[#small + 1], amounts[#amounts + 1] = counter, sums[counter]
+      end
+    end
+    if #small > 0 then
+      for i in pairs(add_many(lane, open[p][1], any_full, small, amounts)) do refused_counter[small[i]] = true end
+    end
   end
   for k, counter in ipairs(fresh.counter) do
-    local batch = open[fresh.p[k]][1]
-    if counts[counter] == 1 or sums[counter] >= EXACT_MAX then
-      refused[k] = not add(lane, batch, any_full, counter, fresh.value[k])
-    else
-      if refused_counter[counter] == nil then
-        refused_counter[counter] = not add(lane, batch, any_full, counter, string.format('%.0f', sums[counter]))
-      end
-      refused[k] = refused_counter[counter]
-    end
+    if sums[counter] < EXACT_MAX then refused[k] = refused_counter[counter]
+    else refused[k] = not add(lane, open[fresh.p[k]][1], any_full, counter, fresh.value[k]) end
   end
   return refused
 end
@@ -143,11 +175,12 @@ end
 local function add_sums(lane, open, any_full, sums, exceptions, skipped)
   local ordinal = 0
   for _, group in ipairs(sums) do
-    local batch = open[group.p][1]
-    for i, counter in ipairs(group.c) do
-      if not skipped[group.p] and not add(lane, batch, any_full, counter, group.s[i]) then exceptions[#exceptions + 1] = 's' .. ordinal end
-      ordinal = ordinal + 1
+    if not skipped[group.p] then
+      for i in pairs(add_many(lane, open[group.p][1], any_full, group.c, group.s)) do
+        exceptions[#exceptions + 1] = 's' .. (ordinal + i - 1)
+      end
     end
+    ordinal = ordinal + #group.c
   end
 end
 
