@@ -28,9 +28,10 @@ from node.comeback import Comeback
 from node.config import Config
 from node.door import Door
 from node.errors import LogUnavailable, Unavailable
+from node.heads import Heads
 from node.health import Health
 from node.keep import Keep
-from node.lane import Lane
+from node.lane import Encoder, Lane
 from node.limiter import Limiter, Rate
 from node.log import RedisLog
 from node.meter import StatsdMeter
@@ -205,7 +206,7 @@ class Node:
             return Hypercorn(app, self._sockets.public)
         if not self._config.hot_lane:
             return Uvicorn(app, self._sockets.public)
-        return Uvicorn(app, self._sockets.public, partial(Lane, door, self.writer, self.reader))
+        return Uvicorn(app, self._sockets.public, partial(Lane, door, self.writer, self.reader, Heads(), Encoder()))
 
     def _describe(self) -> dict[str, object]:
         view, member = self.agent.view, self.agent.member

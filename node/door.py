@@ -5,8 +5,8 @@ metered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import NamedTuple
 
 from node import answers
 from node.answers import Answer
@@ -19,8 +19,7 @@ from node.ports import Meter
 PEERS_MAX = 1024  # whose trust is remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """Who is asking. Only a trusted proxy's word is taken for who that is, and for a request's id."""
 
     address: str

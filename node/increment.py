@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -22,6 +23,8 @@ ID_CHARS_MAX = 255
 BODY_BYTES_MAX = 16 * 1024
 DEPTH_MAX = 64
 FORM_FIELDS_MAX = 64
+REMEMBERED_BODIES_MAX = 4096
+REMEMBERED_BODY_BYTES_MAX = 256
 DEFAULT_NAMESPACE = "default"
 
 _PLAIN_BODY = re.compile(
@@ -70,17 +73,28 @@ def parse_increment(
 
 
 def _parse(content_type: str | None, body: bytes, idempotency_key: str | None, request_id: str | None) -> Increment:
+    read = _read_before if len(body) <= REMEMBERED_BODY_BYTES_MAX else _read
+    increment = read(content_type, body)
+    if idempotency_key is not None:
+        key = _one_id(parse_idempotency_header(idempotency_key), increment.idempotency_key)
+        return Increment(increment.counter, increment.value, key)
+    if request_id and increment.idempotency_key is None:
+        return Increment(increment.counter, increment.value, request_id[:ID_CHARS_MAX], short_lived=True)
+    return increment
+
+
+def _read(content_type: str | None, body: bytes) -> Increment:
     plain = _PLAIN_BODY.fullmatch(body) if content_type == "application/json" else None
     if plain is not None:
         fields: dict[str, Any] = {"key": _text(plain[1]), "value": int(plain[2])}
     else:
         fields = _fields(content_type, body)
     counter = counter_name(DEFAULT_NAMESPACE, valid_key(fields.get("key")))
-    value = valid_value(fields.get("value"))
-    key = _one_id(parse_idempotency_header(idempotency_key), fields.get("idempotency_key"))
-    if key is None and request_id:
-        return Increment(counter, value, request_id[:ID_CHARS_MAX], short_lived=True)
-    return Increment(counter, value, key)
+    return Increment(counter, valid_value(fields.get("value")), valid_id(fields.get("idempotency_key")))
+
+
+# The same bytes mean the same increment, and those that are sent at all are mostly sent often.
+_read_before = lru_cache(maxsize=REMEMBERED_BODIES_MAX)(_read)
 
 
 def valid_key(key: Any) -> str:
@@ -99,6 +113,7 @@ def valid_value(value: Any) -> int:
     return value
 
 
+@lru_cache(maxsize=REMEMBERED_BODIES_MAX)
 def key_of_path(raw: bytes) -> str:
     """The key in a request's raw path, still percent-encoded: decoded once, strictly.
 
@@ -128,8 +143,7 @@ def parse_idempotency_header(raw: str | None) -> str | None:
     return raw
 
 
-def _one_id(header: str | None, field: Any) -> str | None:
-    field = valid_id(field)
+def _one_id(header: str | None, field: str | None) -> str | None:
     if None not in (header, field) and header != field:
         raise BadRequest
     return header if field is None else field

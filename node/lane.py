@@ -17,6 +17,7 @@ from node.answers import Answer
 from node.call import Outcome
 from node.door import Door
 from node.errors import NotFound, TallyError
+from node.heads import Head, Heads, Whole, whole_request
 from node.increment import BODY_BYTES_MAX, DEFAULT_NAMESPACE, Increment, counter_name, key_of_path, parse_increment
 from node.protocol import LimitedProtocol, Phase
 from node.reader import Reader
@@ -40,14 +41,34 @@ REASONS = {
 }
 
 
-def encode(answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
-    """An answer as HTTP/1.1; `defaults` are the server's own headers (Date)."""
+class Encoder:
+    """Answers as HTTP/1.1. What many have in common is put together once a second, when the server's Date changes."""
+
+    def __init__(self) -> None:
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._heads: dict[tuple[int, tuple[tuple[str, str], ...]], bytes] = {}
+
+    def encode(self, answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """`defaults` are the server's own headers: another list when they are others."""
+        if self._defaults is not defaults:
+            self._defaults, self._heads = defaults, {}
+        head = self._heads.get((answer.status, answer.headers))
+        if head is None:
+            head = self._heads[answer.status, answer.headers] = _head(answer, defaults)
+        if not answer.body:
+            return head + b"\r\n"
+        return b"%scontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+            head,
+            len(answer.body),
+            answer.body,
+        )
+
+
+def _head(answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
     lines = [b"HTTP/1.1 %d %s" % (answer.status, REASONS[answer.status])]
     lines += [b"%s: %s" % header for header in defaults]
-    if answer.body:
-        lines += [b"content-type: application/json", b"content-length: %d" % len(answer.body)]
     lines += [f"{name.lower()}: {value}".encode("latin-1") for name, value in answer.headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
+    return b"\r\n".join(lines) + b"\r\n"
 
 
 class Slot:
@@ -87,18 +108,44 @@ class Slot:
 class Lane(LimitedProtocol):
     """One connection."""
 
-    def __init__(self, door: Door, writer: Writer, reader: Reader, **server: Any) -> None:
+    def __init__(
+        self, door: Door, writer: Writer, reader: Reader, heads: Heads, encoder: Encoder, **server: Any
+    ) -> None:
         super().__init__(**server)
         self.door, self.writer, self.reader = door, writer, reader
+        self._heads, self._encoder = heads, encoder
         self._slots: deque[Slot] = deque()
         self._known: dict[bytes, bytes] = {}
         self._usual = True
         self._hot = False  # the request that is being parsed is the lane's
         self._body = b""
+        self._whole: Whole | None = None  # what is being parsed, if it came in one piece
         self._heard = True  # something came since idleness was last looked at
         self._ending = False  # the server is shutting down: close once everything is answered
-        self._defaults: list[tuple[bytes, bytes]] | None = None
-        self._no_content = b""
+
+    # --- a head that is known, and so need not be parsed ----------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is Phase.BETWEEN and not self.idle_bytes and self.refusal is None and not self._quart_is_busy():
+            self._whole = whole_request(data)
+            if self._whole is not None and (head := self._heads.find(self._whole)) is not None:
+                self._unset_keepalive_if_required()
+                self.disarm()
+                self._take(head, self._whole.body, self._whole.idempotency_key, self._whole.request_id)
+                return
+        super().data_received(data)
+        self._whole = None
+
+    def _learn(self, head: Head) -> None:
+        """Only where the ids that the parser found are those that were cut out: any other would be lost the next time."""
+        whole, known = self._whole, self._known
+        if (
+            whole is not None
+            and _text(known.get(b"idempotency-key")) == whole.idempotency_key
+            and _text(known.get(b"x-request-id")) == whole.request_id
+        ):
+            self._heads.learn(whole, head)
+        self._whole = None
 
     # --- the parser's callbacks -----------------------------------------------------------------------------------
 
@@ -148,14 +195,15 @@ class Lane(LimitedProtocol):
             return
         self.phase, self.idle_bytes = Phase.BETWEEN, 0
         self.disarm()
-        slot = Slot(self)
-        self._slots.append(slot)
-        if len(self._slots) >= UNANSWERED_MAX:
-            self.flow.pause_reading()
-        try:
-            self._ask(slot)
-        except TallyError as error:
-            slot.answer(self.door.failed(error))
+        known = self._known
+        head = Head(
+            self.url,
+            _text(known.get(b"content-type")),
+            int(known.get(b"content-length", b"0")),
+            _text(known.get(b"x-real-ip")),
+        )
+        self._learn(head)
+        self._take(head, self._body, _text(known.get(b"idempotency-key")), _text(known.get(b"x-request-id")))
 
     # --- which entrance -------------------------------------------------------------------------------------------
 
@@ -189,49 +237,49 @@ class Lane(LimitedProtocol):
 
     # --- the two routes -------------------------------------------------------------------------------------------
 
-    def _ask(self, slot: Slot) -> None:
-        known = self._known
-        peer = self.client[0] if self.client else ""
-        real_ip = known.get(b"x-real-ip")
-        address = real_ip.decode("latin-1") if real_ip else None
-        if self.url == POST_TARGET:
-            client = self.door.admit(peer, address, "/increment")
-            request_id = known.get(b"x-request-id") if client.by_proxy else None
-            slot.post(
-                parse_increment(
-                    _text(known.get(b"content-type")),
-                    self._body,
-                    _text(known.get(b"idempotency-key")),
-                    _text(request_id),
-                )
-            )
-            return
-        self.door.admit(peer, address, self.url.decode("latin-1"))
-        if self.url == GET_TARGET:
+    def _take(self, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
+        slot = Slot(self)
+        self._slots.append(slot)
+        if len(self._slots) >= UNANSWERED_MAX:
+            self.flow.pause_reading()
+        try:
+            if head.target == POST_TARGET:
+                self._post(slot, head, body, idempotency_key, request_id)
+            else:
+                self._get(slot, head)
+        except TallyError as error:
+            slot.answer(self.door.failed(error))
+
+    def _post(self, slot: Slot, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
+        client = self.door.admit(self._peer(), head.real_ip, "/increment")
+        if not client.by_proxy:
+            request_id = None
+        slot.post(parse_increment(head.content_type, body, idempotency_key, request_id))
+
+    def _get(self, slot: Slot, head: Head) -> None:
+        self.door.admit(self._peer(), head.real_ip, head.target.decode("latin-1"))
+        if head.target == GET_TARGET:
             raise NotFound
-        slot.get(key_of_path(self.url[len(GET_TARGET) :]))
+        slot.get(key_of_path(head.target[len(GET_TARGET) :]))
+
+    def _peer(self) -> str:
+        return self.client[0] if self.client else ""
 
     # --- answers --------------------------------------------------------------------------------------------------
 
     def encoded(self, answer: Answer) -> bytes:
-        defaults = self.server_state.default_headers
-        if answer is not answers.NO_CONTENT:
-            return encode(answer, defaults)
-        if self._defaults is not defaults:  # the server makes a new list each second, with a new Date
-            self._defaults, self._no_content = defaults, encode(answer, defaults)
-        return self._no_content
+        return self._encoder.encode(answer, self.server_state.default_headers)
 
     def flush(self) -> None:
         """Writes the answers that are there, in the order of their requests."""
         slots = self._slots
-        ready = []
+        ready = b""
         while slots and (encoded := slots[0].encoded) is not None:
-            ready.append(encoded)
+            ready = ready + encoded if ready else encoded
             slots.popleft()
         if not ready or self.transport.is_closing():
             return
-        self.transport.write(b"".join(ready) if len(ready) > 1 else ready[0])
-        self.server_state.total_requests += len(ready)
+        self.transport.write(ready)
         if slots:
             return
         if self.pipeline:

@@ -15,21 +15,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 SUM_MAX = 2**61  # a sum in a batch stays below it
 FULL = 2**62  # a counter whose stored value has reached it is full: FULL + 2 * SUM_MAX is the end of a bigint
 CALL_SUM_MAX = 2**60  # what one call may add to one counter
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A counter in Postgres, and the last batch that is in it. `value` is None when there is no such row."""
 
     value: int | None
     settled: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
+class Unsettled(msgspec.Struct, frozen=True, gc=False):
     """A counter in Redis, read in one step. Sums are None when the counter is not in that batch."""
 
     open_number: int
