@@ -42,7 +42,9 @@ def test_another_id_in_a_known_head_is_found(heads: Heads, key: str) -> None:
     assert (heads.find(both), both.idempotency_key, both.request_id) == (KNOWN, key, "77")
 
 
-@pytest.mark.parametrize("value", [b"", b" ", b"a b", b"a\tb", b"a ", b" a", b"\xff", b"a\x00b", b"x" * 256, b"\r", b"a\nb"])
+@pytest.mark.parametrize(
+    "value", [b"", b" ", b"a b", b"a\tb", b"a ", b" a", b"\xff", b"a\x00b", b"x" * 256, b"\r", b"a\nb"]
+)
 def test_an_id_that_a_parser_might_read_differently_is_left_to_it(value: bytes) -> None:
     assert whole_request(request(b"Idempotency-Key: " + value)) is None
 
