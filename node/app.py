@@ -192,6 +192,7 @@ class Node:
     def _build_servers(self) -> list[Server]:
         config = self._config
         door = Door(Limiter(Rate.parse(config.rate_limit)), self.meter, config.trusted_proxies)
+        self.meter.sources.append(door.meter_counted)
         public = application("tally")
         public.register_blueprint(increment.blueprint(door, self.writer, self.reader))
         public.register_blueprint(batch.blueprint(door, self.writer))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -56,15 +56,19 @@ class Verdict(NamedTuple):
 ALL_COUNTED = Verdict(frozenset(), {})
 
 
-@dataclass(slots=True, eq=False)
 class Pending:
-    """An increment that waits for its outcome. `reply` is called exactly once, with an outcome or an error."""
+    """An increment that waits for its outcome: `reply` gets it, or an error, exactly once."""
 
-    increment: Increment
-    reply: Callable[[Outcome | TallyError], None]
-    deadline: float  # monotonic seconds
-    answered: bool = False
-    weight: ClassVar[int] = 1
+    __slots__ = ("answered", "deadline", "increment")
+    weight = 1
+
+    def __init__(self, increment: Increment, deadline: float) -> None:
+        self.increment = increment
+        self.deadline = deadline  # monotonic seconds
+        self.answered = False
+
+    def reply(self, outcome: Outcome | TallyError) -> None:
+        raise NotImplementedError
 
     def answer(self, outcome: Outcome | TallyError) -> None:
         if not self.answered:  # its deadline may have passed while Redis was away

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import NamedTuple
 
 from node import answers
 from node.answers import Answer
@@ -19,33 +18,32 @@ from node.ports import Meter
 PEERS_MAX = 1024  # whose trust is remembered
 
 
-class Client(NamedTuple):
-    """Who is asking. Only a trusted proxy's word is taken for who that is, and for a request's id."""
-
-    address: str
-    by_proxy: bool
-
-
 class Door:
     """One for all listeners of a node."""
 
     def __init__(self, limiter: Limiter, meter: Meter, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
         self._limiter, self._meter, self._trusted = limiter, meter, tuple(trusted)
-        self._peers: dict[str, bool] = {}
+        self._peers: dict[str, bool] = {}  # address -> whether it is a trusted proxy
+        self._counted = 0
 
-    def admit(self, peer: str, real_ip: str | None, path: str) -> Client:
-        """Errors: TooManyRequests."""
-        trusted = self._trusts(peer)
-        client = Client(real_ip if trusted and real_ip else peer, trusted)
-        if not self._limiter.admit(client.address, path):
+    def admit(self, peer: str, real_ip: str | None, path: str) -> bool:
+        """Whether `peer` is a trusted proxy: only its word is taken for who asks, and for a request's id.
+
+        Errors: TooManyRequests.
+        """
+        trusted = self._peers.get(peer)
+        if trusted is None:
+            trusted = self._look_at(peer)
+        if not self._limiter.admit(real_ip if trusted and real_ip else peer, path):
             raise TooManyRequests
-        return client
+        return trusted
 
     def counted(self, outcome: Outcome, increment: Increment) -> Answer:
-        answer = answers.of_outcome(outcome, increment.short_lived)
         if outcome is Outcome.COUNTED:
-            self._meter.count("kv.dist.increment")
-        elif outcome is Outcome.REPLAYED:
+            self._counted += 1
+            return answers.NO_CONTENT
+        answer = answers.of_outcome(outcome, increment.short_lived)
+        if outcome is Outcome.REPLAYED:
             self._meter.count("api.replayed")
         self._meter.count(answers.COUNT[answer.status])
         return answer
@@ -66,13 +64,20 @@ class Door:
             self._meter.count(answers.COUNT[answer.status])
         return answer
 
-    def _trusts(self, peer: str) -> bool:
-        known = self._peers.get(peer)
-        if known is None:
-            if len(self._peers) >= PEERS_MAX:
-                self._peers.clear()
-            known = self._peers[peer] = _within(peer, self._trusted)
-        return known
+    def meter_counted(self) -> None:
+        """Tells the meter of the increments counted since the last time. Telling it of each would cost more than all
+        else.
+        """
+        counted, self._counted = self._counted, 0
+        if counted:
+            self._meter.count("kv.dist.increment", counted)
+            self._meter.count("api.create_key", counted)
+
+    def _look_at(self, peer: str) -> bool:
+        if len(self._peers) >= PEERS_MAX:
+            self._peers.clear()
+        trusted = self._peers[peer] = _within(peer, self._trusted)
+        return trusted
 
 
 def _within(peer: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from node import answers
 from node.answers import Answer
-from node.call import Outcome
+from node.call import Outcome, Pending
 from node.door import Door
 from node.errors import NotFound, TallyError
 from node.heads import Head, Heads, Whole, whole_request
@@ -71,38 +71,38 @@ def _head(answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
     return b"\r\n".join(lines) + b"\r\n"
 
 
-class Slot:
-    """A request's place in the order of its connection's answers."""
+class Slot(Pending):
+    """A request's place in the order of its connection's answers; an increment that waits for its outcome, or a
+    read.
+    """
 
-    __slots__ = ("_increment", "_key", "_lane", "encoded")
+    __slots__ = ("_key", "_lane", "encoded")
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, increment: Increment, deadline: float, key: str = "") -> None:
+        super().__init__(increment, deadline)
         self._lane = lane
-        self._increment: Increment | None = None
-        self._key = ""
+        self._key = key
         self.encoded: bytes | None = None
 
-    def post(self, increment: Increment) -> None:
-        self._increment = increment
-        self._lane.writer.submit(increment, self.counted)
-
-    def get(self, key: str) -> None:
-        self._key = key
-        self._lane.reader.ask(counter_name(DEFAULT_NAMESPACE, key), self.read)
-
-    def counted(self, outcome: Outcome | TallyError) -> None:
-        assert self._increment is not None
+    def reply(self, outcome: Outcome | TallyError) -> None:
         door = self._lane.door
-        self.answer(door.failed(outcome) if isinstance(outcome, TallyError) else door.counted(outcome, self._increment))
+        if isinstance(outcome, TallyError):
+            self.write(door.failed(outcome))
+        else:
+            self.write(door.counted(outcome, self.increment))
 
     def read(self, value: int | TallyError) -> None:
-        self.answer(
-            self._lane.door.failed(value) if isinstance(value, TallyError) else answers.of_value(self._key, value)
-        )
+        if isinstance(value, TallyError):
+            self.write(self._lane.door.failed(value))
+        else:
+            self.write(answers.of_value(self._key, value))
 
-    def answer(self, answer: Answer) -> None:
+    def write(self, answer: Answer) -> None:
         self.encoded = self._lane.encoded(answer)
         self._lane.flush()
+
+
+NOTHING = Increment("", 0)  # of a slot that only reads
 
 
 class Lane(LimitedProtocol):
@@ -129,15 +129,20 @@ class Lane(LimitedProtocol):
         if self.phase is Phase.BETWEEN and not self.idle_bytes and self.refusal is None and not self._quart_is_busy():
             self._whole = whole_request(data)
             if self._whole is not None and (head := self._heads.find(self._whole)) is not None:
-                self._unset_keepalive_if_required()
-                self.disarm()
+                self._heard = True
+                if self.timeout_keep_alive_task is not None:
+                    self._unset_keepalive_if_required()
+                if self._timer is not None:
+                    self.disarm()
                 self._take(head, self._whole.body, self._whole.idempotency_key, self._whole.request_id)
                 return
         super().data_received(data)
         self._whole = None
 
     def _learn(self, head: Head) -> None:
-        """Only where the ids that the parser found are those that were cut out: any other would be lost the next time."""
+        """Only where the ids that the parser found are those that were cut out: any other would be lost the next
+        time.
+        """
         whole, known = self._whole, self._known
         if (
             whole is not None
@@ -238,29 +243,33 @@ class Lane(LimitedProtocol):
     # --- the two routes -------------------------------------------------------------------------------------------
 
     def _take(self, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
-        slot = Slot(self)
-        self._slots.append(slot)
-        if len(self._slots) >= UNANSWERED_MAX:
-            self.flow.pause_reading()
         try:
             if head.target == POST_TARGET:
-                self._post(slot, head, body, idempotency_key, request_id)
+                self._post(head, body, idempotency_key, request_id)
             else:
-                self._get(slot, head)
+                self._get(head)
         except TallyError as error:
-            slot.answer(self.door.failed(error))
+            slot = Slot(self, NOTHING, 0.0)
+            self._slots.append(slot)
+            slot.write(self.door.failed(error))
+        if len(self._slots) >= UNANSWERED_MAX:
+            self.flow.pause_reading()
 
-    def _post(self, slot: Slot, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
-        client = self.door.admit(self._peer(), head.real_ip, "/increment")
-        if not client.by_proxy:
+    def _post(self, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
+        if not self.door.admit(self._peer(), head.real_ip, "/increment"):
             request_id = None
-        slot.post(parse_increment(head.content_type, body, idempotency_key, request_id))
+        slot = Slot(self, parse_increment(head.content_type, body, idempotency_key, request_id), self.writer.due())
+        self.writer.submit(slot)
+        self._slots.append(slot)  # no outcome can have come yet
 
-    def _get(self, slot: Slot, head: Head) -> None:
+    def _get(self, head: Head) -> None:
         self.door.admit(self._peer(), head.real_ip, head.target.decode("latin-1"))
         if head.target == GET_TARGET:
             raise NotFound
-        slot.get(key_of_path(head.target[len(GET_TARGET) :]))
+        key = key_of_path(head.target[len(GET_TARGET) :])
+        slot = Slot(self, NOTHING, 0.0, key)
+        self.reader.ask(counter_name(DEFAULT_NAMESPACE, key), slot.read)
+        self._slots.append(slot)
 
     def _peer(self) -> str:
         return self.client[0] if self.client else ""

@@ -327,22 +327,20 @@ local function forget_ids(keys, args)
   return left
 end
 
--- args: partition, counter, partition, counter, ... Answer: for each {open number, sealed number, sealed sum, open sum}.
+-- args: [{"p": "<partition>", "c": ["<counter>", ...]}, ...] as JSON. Answer: for each partition {open number, sealed number,
+-- {sums in the sealed batch}, {sums in the open one}}, false where there is none.
 local function read(keys, args)
-  local lane, numbers, answer = keys[1], {}, {}
+  local lane, groups, partitions, answer = keys[1], cjson.decode(args[1]), {}, {}
   local meta = redis.call('HMGET', lane .. ':meta', 'incarnation', 'whole')
   if not meta[1] or meta[1] ~= meta[2] then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
-  for i = 1, #args, 2 do
-    local p, counter = args[i], args[i + 1]
-    local n = numbers[p]
-    if not n then
-      n = {redis.call('HGET', lane .. ':open', p), redis.call('HGET', lane .. ':sealed', p)}
-      if not n[1] then return refuse('UNREPAIRED', 'partition ' .. p .. ' has no number') end
-      numbers[p] = n
-    end
-    answer[#answer + 1] = {
-      n[1], n[2], n[2] and redis.call('HGET', batch_key(lane, p, n[2]), counter) or false,
-      redis.call('HGET', batch_key(lane, p, n[1]), counter),
+  for i, group in ipairs(groups) do partitions[i] = group.p end
+  local open = redis.call('HMGET', lane .. ':open', unpack(partitions))
+  local sealed = redis.call('HMGET', lane .. ':sealed', unpack(partitions))
+  for i, group in ipairs(groups) do
+    if not open[i] then return refuse('UNREPAIRED', 'partition ' .. group.p .. ' has no number') end
+    answer[i] = {
+      open[i], sealed[i], sealed[i] and redis.call('HMGET', batch_key(lane, group.p, sealed[i]), unpack(group.c)),
+      redis.call('HMGET', batch_key(lane, group.p, open[i]), unpack(group.c)),
     }
   end
   return answer

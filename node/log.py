@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -72,6 +72,8 @@ class RedisLog:
         self.redis = redis
         self.key = key
         self._partitions = partitions
+        self._reads: Pipe | None = None
+        self._connecting = asyncio.Lock()
 
     @classmethod
     def open(cls, url: str, lane: int, partitions: int) -> RedisLog:
@@ -88,9 +90,14 @@ class RedisLog:
         return cls(Redis.from_pool(pool), lane_key(lane), partitions)
 
     async def close(self) -> None:
+        if self._reads is not None:
+            await self._reads.close()
         await self.redis.aclose()
 
     async def connect(self, broken: Callable[[], None]) -> RedisAppender:
+        return RedisAppender(await self._pipe(broken))
+
+    async def _pipe(self, broken: Callable[[], None]) -> Pipe:
         connection: AbstractConnection = self.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         connection.socket_timeout = None  # the reader waits for the next answer for as long as there is none due
         try:
@@ -98,7 +105,20 @@ class RedisLog:
             await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise translated(error) from error
-        return RedisAppender(connection, self.key, broken)
+        return Pipe(connection, self.key, broken)
+
+    async def _call_by_pipe(self, function: str, argument: bytes) -> Any:
+        """For what is called all the time: a pool's connection would take one call at a time, and longer over each."""
+        if self._reads is None or self._reads.error is not None:
+            async with self._connecting:  # two callers need one connection
+                if self._reads is None or self._reads.error is not None:
+                    self._reads = await self._pipe(_nothing)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._reads.call(function, argument)
+        except TimeoutError:
+            self._reads.fail(LogUnavailable(f"Redis has not answered for {TIMEOUT_S:.0f} s; try again"))
+            raise LogUnavailable from None
 
     async def facts(self) -> Facts:
         try:
@@ -146,11 +166,20 @@ class RedisLog:
         return int(await self._call("forget_ids", FORGET_MAX))
 
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
-        args: list[Any] = []
+        groups: dict[int, CountersOfPartition] = {}
         for counter in counters:
-            args += (partition_of(counter, self._partitions), counter)
-        answer = await self._call("read", *args)
-        return [Unsettled(int(row[0]), *(None if n is None else int(n) for n in row[1:])) for row in answer]
+            partition = partition_of(counter, self._partitions)
+            group = groups.get(partition)
+            if group is None:
+                group = groups[partition] = CountersOfPartition(str(partition), [])
+            group.c.append(counter)
+        answer = await self._call_by_pipe("read", msgspec.json.encode(list(groups.values())))
+        found: dict[str, Unsettled] = {}
+        for group, (open_number, sealed_number, sealed, opened) in zip(groups.values(), answer, strict=True):
+            number, sealed_at = int(open_number), _integer(sealed_number)
+            for counter, sealed_sum, open_sum in zip(group.c, sealed or repeat(None), opened, strict=False):
+                found[counter] = Unsettled(number, sealed_at, _integer(sealed_sum), _integer(open_sum))
+        return [found[counter] for counter in counters]
 
     async def _call(self, function: str, *args: Any) -> Any:
         try:
@@ -159,41 +188,46 @@ class RedisLog:
             raise translated(error) from error
 
 
-class RedisAppender:
-    """`ports.Appender`: calls are written at once and answered in order."""
+class Pipe:
+    """One connection on which calls are written at once and answered in order. Once it has failed it is never used
+    again.
+    """
 
     def __init__(self, connection: AbstractConnection, key: str, broken: Callable[[], None]) -> None:
         self._connection = connection
         self._key = key
         self._broken = broken
-        self._error: LogUnavailable | None = None
-        self._waiting: deque[asyncio.Future[str]] = deque()
-        self._reader = asyncio.create_task(self._read(), name="appender")
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._reader = asyncio.create_task(self._read(), name="pipe")
+        self.error: LogUnavailable | None = None
 
-    async def append(self, writer: str, number: int, payload: bytes) -> str:
-        return await self._append(writer, number, payload)
-
-    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
-        return await self._append(writer, number, payload, msgspec.json.encode([str(p) for p in skipped]))
-
-    async def _append(self, *args: str | int | bytes) -> str:
-        if self._error is not None:
-            raise self._error
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async def call(self, function: str, *args: str | int | bytes) -> Any:
+        if self.error is not None:
+            raise self.error
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        command = self._connection.pack_command("FCALL", LIBRARY.function("append"), 1, self._key, *args)
+        command = self._connection.pack_command("FCALL", LIBRARY.function(function), 1, self._key, *args)
         try:
             await self._connection.send_packed_command(command, check_health=False)
         except (RedisError, OSError) as error:
-            self._fail(translated(error))
+            self.fail(translated(error))
         return await answer
 
     async def close(self) -> None:
         self._broken = _nothing
         self._reader.cancel()
         await asyncio.wait([self._reader])
-        self._fail(LogUnavailable())
+        self.fail(LogUnavailable())
         await self._connection.disconnect(nowait=True)
+
+    def fail(self, error: LogUnavailable) -> None:
+        """Gives everything that waits an error; the connection is of no use any more."""
+        if self.error is not None:
+            return
+        self.error = error
+        while self._waiting:
+            self._answer(error)
+        self._broken()
 
     async def _read(self) -> None:
         while True:
@@ -202,26 +236,37 @@ class RedisAppender:
             except ResponseError as error:
                 self._answer(translated(error))
             except (RedisError, OSError) as error:
-                return self._fail(translated(error))
+                return self.fail(translated(error))
             else:
-                self._answer(answer.decode())
+                self._answer(answer)
 
-    def _answer(self, answer: str | LogUnavailable) -> None:
+    def _answer(self, answer: Any) -> None:
         waiting = self._waiting.popleft()
         if waiting.done():
             return
-        if isinstance(answer, str):
-            waiting.set_result(answer)
-        else:
+        if isinstance(answer, LogUnavailable):
             waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)
 
-    def _fail(self, error: LogUnavailable) -> None:
-        if self._error is not None:
-            return
-        self._error = error
-        while self._waiting:
-            self._answer(error)
-        self._broken()
+
+class RedisAppender:
+    """`ports.Appender`"""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
+    async def append(self, writer: str, number: int, payload: bytes) -> str:
+        answer: bytes = await self._pipe.call("append", writer, number, payload)
+        return answer.decode()
+
+    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+        partitions = msgspec.json.encode([str(p) for p in skipped])
+        answer: bytes = await self._pipe.call("append", writer, number, payload, partitions)
+        return answer.decode()
+
+    async def close(self) -> None:
+        await self._pipe.close()
 
 
 def trouble_of(info: dict[str, Any]) -> str | None:
@@ -231,6 +276,15 @@ def trouble_of(info: dict[str, Any]) -> str | None:
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         return f"Redis may evict keys (maxmemory-policy {policy}); set it to noeviction"
     return None
+
+
+class CountersOfPartition(msgspec.Struct, gc=False):
+    p: str
+    c: list[str]
+
+
+def _integer(text: bytes | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def _integers(pairs: Sequence[bytes]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from statsd import StatsClient
 
@@ -23,6 +24,7 @@ class StatsdMeter:
     def __init__(self, address: str, prefix: str = "tally") -> None:
         self.counts: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
+        self.sources: list[Callable[[], None]] = []  # called before each flush: they count what they gathered
         self._timings: list[tuple[str, float]] = []
         self._client = _client(address, prefix)
 
@@ -41,6 +43,8 @@ class StatsdMeter:
 
     def flush(self) -> None:
         """Sends what gathered since the last time."""
+        for source in self.sources:
+            source()
         counts, self.counts = self.counts, Counter()
         timings, self._timings = self._timings, []
         self.totals += counts

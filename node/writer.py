@@ -50,6 +50,24 @@ class Unanswered(Unavailable):
     counted = "unknown"
 
 
+class Awaited(Pending):
+    """An increment whose outcome is awaited."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, increment: Increment, deadline: float, future: asyncio.Future[Outcome]) -> None:
+        super().__init__(increment, deadline)
+        self.future = future
+
+    def reply(self, outcome: Outcome | TallyError) -> None:
+        if self.future.done():  # the client has gone
+            return
+        if isinstance(outcome, TallyError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
 class Writer:
     """The way of increments into one lane of the log. `now` gives monotonic seconds."""
 
@@ -80,9 +98,9 @@ class Writer:
         self.name = name  # new at every start: a restarted node's call 1 must not be taken for an old one
         self.trouble: str | None = "has not reached Redis yet"  # why nothing is being written; None when all is well
 
-    def submit(self, increment: Increment, reply: Callable[[Outcome | TallyError], None]) -> None:
-        """Queues an increment; `reply` is called once, within the deadline. Errors: Draining, Overloaded."""
-        self._enqueue(Pending(increment, reply, self._now() + self._deadline_s))
+    def due(self) -> float:
+        """When an increment that comes now has to be answered, in monotonic seconds."""
+        return self._now() + self._deadline_s
 
     def submit_bundle(
         self,
@@ -92,9 +110,10 @@ class Writer:
         reply: Callable[[tuple[frozenset[str], list[Outcome]] | TallyError], None],
     ) -> None:
         """Queues increments that came together. Errors: Draining, Overloaded."""
-        self._enqueue(Bundle(sums, items, total, reply, self._now() + self._deadline_s))
+        self.submit(Bundle(sums, items, total, reply, self.due()))
 
-    def _enqueue(self, part: Pending | Bundle) -> None:
+    def submit(self, part: Pending | Bundle) -> None:
+        """Queues it; it gets its outcome, or an error, by its deadline. Errors: Draining, Overloaded."""
         if self._closed:
             raise Draining
         if self._waiting >= self._inbox_max:
@@ -106,18 +125,9 @@ class Writer:
 
     async def add(self, increment: Increment) -> Outcome:
         """`submit`, awaited. Cancelling the caller does not take the increment back."""
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def reply(outcome: Outcome | TallyError) -> None:
-            if answer.done():  # the client has gone
-                return
-            if isinstance(outcome, TallyError):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-
-        self.submit(increment, reply)
-        return await answer
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.submit(Awaited(increment, self.due(), future))
+        return await future
 
     async def drain(self) -> None:
         """Takes no more, and returns when everything taken has been answered."""

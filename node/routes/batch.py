@@ -24,8 +24,8 @@ def blueprint(door: Door, writer: Writer) -> Blueprint:
     @routes.post("/v1/<namespace>/increments/batch")
     async def add_batch(namespace: str) -> Response:
         try:
-            client = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
-            request_id = only("X-Request-ID") if client.by_proxy else None
+            by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
+            request_id = only("X-Request-ID") if by_proxy else None
             namespace = valid_namespace(namespace)
             given = parse_batch(only("Content-Type"), await body())
         except TallyError as error:

@@ -21,12 +21,12 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
     @routes.post("/increment")
     async def add() -> Response:
         try:
-            client = door.admit(peer(), request.headers.get("X-Real-IP"), "/increment")
+            by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), "/increment")
             increment = parse_increment(
                 only("Content-Type"),
                 await body(),
                 only("Idempotency-Key"),
-                only("X-Request-ID") if client.by_proxy else None,
+                only("X-Request-ID") if by_proxy else None,
             )
             outcome = await writer.add(increment)
         except BadRequest:

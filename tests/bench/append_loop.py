@@ -34,7 +34,7 @@ def payloads(calls: int, batch: int) -> list[bytes]:
     for number in range(1, calls + 1):
         for each in range(batch):
             increment = Increment(f"default:k{each % COUNTERS:07d}", 1, f"{WRITER}-{number:06d}-{each:04d}")
-            inbox.append(Pending(increment, lambda _: None, 0.0))
+            inbox.append(Pending(increment, 0.0))
         formed.append(form_call(number, inbox, PARTITIONS, Windows()).payload)
     return formed
 

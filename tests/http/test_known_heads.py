@@ -1,4 +1,6 @@
-"""One connection, requests alike but for an id: the later ones are taken without being parsed, and mean what they say."""
+"""One connection, requests alike but for an id: the later ones are taken without being parsed, and mean what they
+say.
+"""
 
 from __future__ import annotations
 

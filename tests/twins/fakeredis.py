@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -34,6 +35,9 @@ class FakeAppender:
 
 class FakeRedisLog(RedisLog):
     """`ports.Log` over fakeredis."""
+
+    async def _call_by_pipe(self, function: str, argument: bytes) -> Any:
+        return await self._call(function, argument)
 
     async def connect(self, broken: Callable[[], None]) -> FakeAppender:  # type: ignore[override]
         return FakeAppender(self)

@@ -39,6 +39,17 @@ def bundles(draw: st.DrawFn) -> tuple[dict[str, int], list[Increment]]:
     return sums, draw(st.lists(items, max_size=3))
 
 
+class Told(Pending):
+    """A pending increment that tells a listener."""
+
+    def __init__(self, increment: Increment, listener: Any) -> None:
+        super().__init__(increment, 0.0)
+        self.listener = listener
+
+    def reply(self, outcome: Any) -> None:
+        self.listener(outcome)
+
+
 class Replies:
     """Collects what each part is told."""
 
@@ -46,7 +57,7 @@ class Replies:
         self.told: dict[int, list[Any]] = {}
 
     def pending(self, increment: Increment) -> Pending:
-        return Pending(increment, self._listener(), 0.0)
+        return Told(increment, self._listener())
 
     def bundle(self, sums: dict[str, int], keyed: list[Increment]) -> Bundle:
         total = sum(sums.values()) + sum(item.value for item in keyed)
