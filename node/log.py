@@ -112,6 +112,8 @@ class RedisLog:
         if self._reads is None or self._reads.error is not None:
             async with self._connecting:  # two callers need one connection
                 if self._reads is None or self._reads.error is not None:
+                    if self._reads is not None:
+                        await self._reads.close()
                     self._reads = await self._pipe(_nothing)
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -267,7 +267,7 @@ async def test_a_batch_carries_the_incarnation_it_was_sealed_under(log):
 
 
 async def test_reads_are_refused_until_everything_is_put_back(log):
-    await appender_of(log)
+    await repaired(log)
     await log.repair(Fenced("cluster-1", 2, dict.fromkeys(range(PARTITIONS), 0), ()))
     with pytest.raises(LogUnrepaired):
         await log.read([A])
