@@ -27,11 +27,12 @@ from node.call import Windows
 from node.comeback import Comeback
 from node.config import Config
 from node.door import Door
+from node.encoder import Encoder
 from node.errors import LogUnavailable, Unavailable
 from node.heads import Heads
 from node.health import Health
 from node.keep import Keep
-from node.lane import Encoder, Lane
+from node.lane import Lane
 from node.limiter import Limiter, Rate
 from node.log import RedisLog
 from node.meter import StatsdMeter

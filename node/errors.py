@@ -64,6 +64,12 @@ class LogUnavailable(Unavailable):
     """Redis cannot be reached; try again."""
 
 
+class Unanswered(Unavailable):
+    """Redis has not answered in time; the increment may have been counted. Try again with the same idempotency key."""
+
+    counted = "unknown"
+
+
 class LogRefused(LogUnavailable):
     """Redis answered, and refused the call before it changed anything."""
 

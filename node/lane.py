@@ -12,15 +12,15 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from node import answers
 from node.answers import Answer
-from node.call import Outcome, Pending
 from node.door import Door
+from node.encoder import Encoder
 from node.errors import NotFound, TallyError
 from node.heads import Head, Heads, Whole, whole_request
 from node.increment import BODY_BYTES_MAX, DEFAULT_NAMESPACE, Increment, counter_name, key_of_path, parse_increment
 from node.protocol import LimitedProtocol, Phase
 from node.reader import Reader
+from node.slot import Slot
 from node.writer import Writer
 
 POST_TARGET = b"/increment"
@@ -30,77 +30,6 @@ HEADERS_MAX = 40  # a request with more, or with longer ones, is for Quart's ent
 HEAD_BYTES_MAX = 4096
 KNOWN = frozenset((b"host", b"content-type", b"content-length", b"idempotency-key", b"x-real-ip", b"x-request-id"))
 UNUSUAL = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
-REASONS = {
-    200: b"OK",
-    204: b"No Content",
-    400: b"Bad Request",
-    404: b"Not Found",
-    422: b"Unprocessable Entity",
-    429: b"Too Many Requests",
-    503: b"Service Unavailable",
-}
-
-
-class Encoder:
-    """Answers as HTTP/1.1. What many have in common is put together once a second, when the server's Date changes."""
-
-    def __init__(self) -> None:
-        self._defaults: list[tuple[bytes, bytes]] | None = None
-        self._heads: dict[tuple[int, tuple[tuple[str, str], ...]], bytes] = {}
-
-    def encode(self, answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
-        """`defaults` are the server's own headers: another list when they are others."""
-        if self._defaults is not defaults:
-            self._defaults, self._heads = defaults, {}
-        head = self._heads.get((answer.status, answer.headers))
-        if head is None:
-            head = self._heads[answer.status, answer.headers] = _head(answer, defaults)
-        if not answer.body:
-            return head + b"\r\n"
-        return b"%scontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
-            head,
-            len(answer.body),
-            answer.body,
-        )
-
-
-def _head(answer: Answer, defaults: list[tuple[bytes, bytes]]) -> bytes:
-    lines = [b"HTTP/1.1 %d %s" % (answer.status, REASONS[answer.status])]
-    lines += [b"%s: %s" % header for header in defaults]
-    lines += [f"{name.lower()}: {value}".encode("latin-1") for name, value in answer.headers]
-    return b"\r\n".join(lines) + b"\r\n"
-
-
-class Slot(Pending):
-    """A request's place in the order of its connection's answers; an increment that waits for its outcome, or a
-    read.
-    """
-
-    __slots__ = ("_key", "_lane", "encoded")
-
-    def __init__(self, lane: Lane, increment: Increment, deadline: float, key: str = "") -> None:
-        super().__init__(increment, deadline)
-        self._lane = lane
-        self._key = key
-        self.encoded: bytes | None = None
-
-    def reply(self, outcome: Outcome | TallyError) -> None:
-        door = self._lane.door
-        if isinstance(outcome, TallyError):
-            self.write(door.failed(outcome))
-        else:
-            self.write(door.counted(outcome, self.increment))
-
-    def read(self, value: int | TallyError) -> None:
-        if isinstance(value, TallyError):
-            self.write(self._lane.door.failed(value))
-        else:
-            self.write(answers.of_value(self._key, value))
-
-    def write(self, answer: Answer) -> None:
-        self.encoded = self._lane.encoded(answer)
-        self._lane.flush()
-
 
 NOTHING = Increment("", 0)  # of a slot that only reads
 

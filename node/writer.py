@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from node.awaited import Awaited
 from node.call import Bundle, Call, Outcome, Pending, Windows, form_call
 from node.comeback import Comeback, Unfinished
 from node.errors import (
@@ -26,6 +27,7 @@ from node.errors import (
     LogUnrepaired,
     Overloaded,
     TallyError,
+    Unanswered,
     Unavailable,
 )
 from node.increment import Increment
@@ -42,30 +44,6 @@ BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 REFUSED_PAUSE_S = 0.1
 WATCH_INTERVAL_S = 1.0
 TIDY_INTERVAL_S = 60.0
-
-
-class Unanswered(Unavailable):
-    """Redis has not answered in time; the increment may have been counted. Try again with the same idempotency key."""
-
-    counted = "unknown"
-
-
-class Awaited(Pending):
-    """An increment whose outcome is awaited."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, increment: Increment, deadline: float, future: asyncio.Future[Outcome]) -> None:
-        super().__init__(increment, deadline)
-        self.future = future
-
-    def reply(self, outcome: Outcome | TallyError) -> None:
-        if self.future.done():  # the client has gone
-            return
-        if isinstance(outcome, TallyError):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
 
 
 class Writer:

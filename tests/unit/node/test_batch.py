@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from node import batch
 from node.batch import Item, bundle, describe, parse_batch, results, valid_namespace, worst
 from node.call import Outcome
-from node.errors import BadRequest, LogUnavailable
+from node.errors import BadRequest, LogUnavailable, Unanswered
 from node.increment import VALUE_MAX
 from node.settlement import CALL_SUM_MAX
-from node.writer import Unanswered
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
