@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -44,8 +44,7 @@ COUNT: dict[int, Count] = {  # status -> metric
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back to the client. `headers` beside Content-Type and Content-Length."""
 
     status: int

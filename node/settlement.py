@@ -60,13 +60,16 @@ def value_of(stored: Stored, unsettled: Unsettled) -> int | Apart | None:
     """The counter's value; None when neither store knows the counter."""
     open_number, settled = unsettled.open_number, stored.settled
     if settled == open_number - 1:
-        parts: tuple[int | None, ...] = (stored.value, unsettled.open_sum)
-    elif settled == open_number - 2 and unsettled.sealed_number == open_number - 1:
-        parts = (stored.value, unsettled.sealed_sum, unsettled.open_sum)
-    else:
-        return Apart.REWOUND if settled >= open_number else Apart.READ_AGAIN
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None
+        return _plus(stored.value, unsettled.open_sum)
+    if settled == open_number - 2 and unsettled.sealed_number == open_number - 1:
+        return _plus(_plus(stored.value, unsettled.sealed_sum), unsettled.open_sum)
+    return Apart.REWOUND if settled >= open_number else Apart.READ_AGAIN
+
+
+def _plus(one: int | None, other: int | None) -> int | None:
+    if one is None:
+        return other
+    return one if other is None else one + other
 
 
 class After(Enum):
