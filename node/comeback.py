@@ -82,7 +82,10 @@ class Comeback:
         await self._step_done("remembered", fenced.incarnation)
         while await self._behind("remembered", fenced.incarnation):
             await asyncio.sleep(POLL_S)
-        await self._replay(appender, [call for call in calls if call.number > introduced.last], settled)
+        # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
+        # order.
+        missing = [call for call in calls if call.number > introduced.last or call in flight]
+        await self._replay(appender, missing, settled)
         self._report_lost(keep.given_up, introduced.last)
         reached = max([introduced.last, *(call.number for call in calls)])
         if reached < answered:  # the next call must follow the last one, also where that is no longer kept

@@ -8,8 +8,9 @@ import random
 import pytest
 
 from node.call import Outcome
-from node.errors import Misconfigured, Unavailable
+from node.errors import LogUnavailable, Misconfigured, Unavailable
 from tests.shell.conftest import ALL, World, increment, running, until
+from tests.twins.log import MemoryAppender
 
 
 async def counted(writer, **fields) -> None:
@@ -254,3 +255,31 @@ async def test_calls_follow_on_although_the_last_ones_are_no_longer_kept(world):
         await counted(writer, value=10)
         assert world.log.writers["n1"].last == 4
         assert await world.value("default:a") == 13
+
+
+async def test_a_call_in_flight_that_redis_has_is_answered_before_the_one_it_has_not(world, monkeypatch):
+    """Two calls in flight, both answers lost, and Redis goes back to between them."""
+    between: list[dict] = []
+    held = asyncio.Event()
+    append = MemoryAppender.append
+
+    async def lost(self: MemoryAppender, writer: str, number: int, payload: bytes) -> str:
+        answer = await append(self, writer, number, payload)
+        if number <= 2 and not held.is_set():
+            between.append(world.log.snapshot())
+            await held.wait()
+            raise LogUnavailable
+        return answer
+
+    monkeypatch.setattr(MemoryAppender, "append", lost)
+    async with running(writer := world.writer()):
+        answers = []
+        for value in (1, 10):
+            answers.append(asyncio.create_task(writer.add(increment(value=value))))
+            await until(lambda: len(between) == len(answers))
+        world.log.crash(back_to=between[0])
+        held.set()
+        assert await asyncio.gather(*answers) == [Outcome.COUNTED] * 2
+        await counted(writer, value=100)
+        assert [kept.number for kept in writer._keep] == [1, 2, 3]
+        assert await world.value("default:a") == 111
