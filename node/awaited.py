@@ -1,12 +1,25 @@
-"""An increment whose outcome a coroutine awaits."""
+"""Outcomes and values that a coroutine awaits."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 from node.call import Outcome, Pending
 from node.errors import TallyError
 from node.increment import Increment
+
+T = TypeVar("T")
+
+
+def resolve(future: asyncio.Future[T], result: T | TallyError) -> None:
+    """Gives the awaiting its result, or raises the error there; nothing when its client has gone."""
+    if future.done():
+        return
+    if isinstance(result, TallyError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 class Awaited(Pending):
@@ -19,9 +32,4 @@ class Awaited(Pending):
         self.future = future
 
     def reply(self, outcome: Outcome | TallyError) -> None:
-        if self.future.done():  # the client has gone
-            return
-        if isinstance(outcome, TallyError):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
+        resolve(self.future, outcome)

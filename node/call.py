@@ -27,10 +27,8 @@ from node.errors import TallyError
 from node.increment import Increment
 from node.settlement import CALL_SUM_MAX
 
-ADDITIONS_MAX = (
-    1024  # sums and ids that close a call: Redis runs nothing else meanwhile. Equal counters are one sum, so
-)
-PARTS_MAX = 4096  # a call may stand for many more increments than that
+ADDITIONS_MAX = 1024  # sums and ids that close a call: Redis runs nothing else meanwhile
+PARTS_MAX = 4096  # requests in a call: equal counters are one sum, so it may stand for many more than that
 DIGEST_BYTES = 12  # 96 bits: a collision in a billion remembered ids has odds of one in 10^11
 
 

@@ -1,16 +1,15 @@
 """What a writer does on every new connection, before anything else: Redis may have gone back in time.
 
     fence      raise the lane's incarnation in Postgres if this Redis is another, or has lost what it held: batches
-    that were
-               sealed before it can no longer be settled
+               that were sealed before it can no longer be settled
     repair     drop the batches that Postgres has, give every partition its next number
     remember   put back the ids of own calls that Postgres has
     barrier    wait until every other writer has done so, or is dead: an id that only its writer knows could be
-    counted again replay     make the own calls again, with their numbers, that neither Redis nor Postgres has; some
-    only in part
+               counted again
+    replay     make the own calls again, with their numbers, that neither Redis nor Postgres has; some only in part
 
 When the incarnation is the one in which this writer last came back, the first two are all there is to do.
-`model.py`'s rules: an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed.
+So an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed.
 """
 
 from __future__ import annotations
@@ -77,15 +76,16 @@ class Comeback:
         if fenced.incarnation == self.incarnation:
             return
         settled = await self.settled()
-        calls = [*(Unfinished(kept.number, kept.payload, kept.partitions, _nobody) for kept in keep), *flight]
+        answered_before = [Unfinished(kept.number, kept.payload, kept.partitions, _nobody) for kept in keep]
+        calls = [*answered_before, *flight]
         await self._remember(calls, settled)
         await self._step_done("remembered", fenced.incarnation)
         while await self._behind("remembered", fenced.incarnation):
             await asyncio.sleep(POLL_S)
         # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
         # order.
-        missing = [call for call in calls if call.number > introduced.last or call in flight]
-        await self._replay(appender, missing, settled)
+        forgotten = [call for call in answered_before if call.number > introduced.last]
+        await self._replay(appender, [*forgotten, *flight], settled)
         self._report_lost(keep.given_up, introduced.last)
         reached = max([introduced.last, *(call.number for call in calls)])
         if reached < answered:  # the next call must follow the last one, also where that is no longer kept

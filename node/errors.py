@@ -91,7 +91,3 @@ class StoreUnavailable(Unavailable):
 
 class Misconfigured(TallyError):
     """The stores are not set up as the promises need it."""
-
-
-class StoreWentBack(Misconfigured):
-    """Postgres has settled less than Redis had sealed: it was restored from a backup or is the wrong database."""

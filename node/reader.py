@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
+from node.awaited import resolve
 from node.errors import LogUnavailable, LogUnrepaired, NotFound, TallyError, Unavailable
 from node.ports import Log, Store
 from node.settlement import Apart, Stored, Unsettled, value_of
@@ -66,16 +68,7 @@ class Reader:
     async def value(self, counter: str) -> int:
         """`ask`, awaited. Errors: NotFound, Unavailable."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def reply(result: int | TallyError) -> None:
-            if answer.done():  # its caller has gone
-                return
-            if isinstance(result, TallyError):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
-
-        self.ask(counter, reply)
+        self.ask(counter, partial(resolve, answer))
         return await answer
 
     async def run(self) -> None:

@@ -44,7 +44,7 @@ def test_the_nearest_class_in_the_table_decides() -> None:
         """Odd."""
 
     assert answers.status_of(Odd()) == 503
-    assert answers.status_of(errors.StoreWentBack()) == 503
+    assert answers.status_of(type("Below", (errors.Misconfigured,), {})()) == 503
     assert answers.status_of(TallyError()) == 500
 
 
