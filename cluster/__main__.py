@@ -28,7 +28,7 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "tally-requirements.sha256"
 NEEDED = [
     *("aiohttp", "aiolimiter", "asyncpg", "click", "httptools", "hypercorn", "msgspec", "pydantic_settings", "quart"),
-    *("redis", "rich", "statsd", "structlog", "uhashring", "uvicorn", "uvloop"),
+    *("quart_schema", "redis", "rich", "statsd", "structlog", "uhashring", "uvicorn", "uvloop"),
 ]
 TRIED = "TALLY_BOOTSTRAPPED"
 NO_VENV = (

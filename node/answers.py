@@ -14,6 +14,7 @@ from node.errors import (
     Misconfigured,
     Mismatch,
     NotFound,
+    OutOfBounds,
     PayloadTooLarge,
     TallyError,
     TooManyRequests,
@@ -26,6 +27,7 @@ STATUS: dict[type[TallyError], int] = {
     BadRequest: 400,
     NotFound: 404,
     MethodNotAllowed: 405,
+    OutOfBounds: 409,
     PayloadTooLarge: 413,
     Mismatch: 422,
     CounterFull: 422,
@@ -38,6 +40,7 @@ COUNT: dict[int, Count] = {  # status -> metric
     204: "api.create_key",
     400: "api.bad_request",
     404: "api.key_not_found",
+    409: "api.out_of_bounds",
     422: "api.mismatch",
     429: "api.rate_limited",
     503: "api.unavailable",
@@ -83,6 +86,8 @@ def of_outcome(outcome: Outcome, short_lived: bool) -> Answer:
             return of_error(Mismatch())
         case Outcome.FULL:
             return of_error(CounterFull())
+        case Outcome.OUT_OF_BOUNDS:
+            return of_error(OutOfBounds())
 
 
 def of_value(key: str, value: int) -> Answer:

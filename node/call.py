@@ -39,6 +39,7 @@ class Outcome(Enum):
     REPLAYED = "replayed"
     MISMATCH = "mismatch"
     FULL = "full"
+    OUT_OF_BOUNDS = "out of bounds"
 
 
 EXCEPTIONS = {"r": Outcome.REPLAYED, "m": Outcome.MISMATCH, "x": Outcome.FULL}

@@ -43,6 +43,10 @@ class CounterFull(TallyError):
     """This counter is close to the largest value it can hold; nothing was counted. Count on under a new key."""
 
 
+class OutOfBounds(TallyError):
+    """The total would pass a bound; nothing was counted."""
+
+
 # --- ours or our stores': the same request may succeed later ------------------------------------------------------
 
 

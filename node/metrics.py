@@ -12,6 +12,7 @@ Count = Literal[
     "api.rate_limited",
     "api.replayed",  # idempotency keys that came again
     "api.mismatch",  # ... with another value
+    "api.out_of_bounds",  # 409: the total would have passed a bound
     "api.bad_request",
     "api.unavailable",  # 503
 ]

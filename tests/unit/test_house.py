@@ -25,6 +25,7 @@ PURE = [
     "node/metrics.py",
     "node/ports.py",
     "node/settlement.py",
+    "node/strategy.py",
 ]
 IMPURE = {"asyncio", "time", "os", "logging", "socket", "threading", "redis", "asyncpg", "quart", "uvicorn"}
 

@@ -1,0 +1,102 @@
+"""What a strategy does for a namespace: the contract of `dist`, `sync` and `rollup`. Pure.
+
+All three are exact and idempotent, and answer alike; they differ in what an acknowledgement rests on, and in what it
+costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from node.call import Outcome
+from node.errors import TallyError
+from node.increment import DEFAULT_NAMESPACE, Increment
+
+StrategyName = Literal["dist", "sync", "rollup"]
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """How the counters of one namespace count. Kept in Postgres; the strategy is fixed once it exists."""
+
+    name: str = DEFAULT_NAMESPACE
+    strategy: StrategyName = "dist"
+    idempotency_window_s: int = 86_400
+    idempotency_key_required: bool = False
+    negative_allowed: bool = False
+    history: bool = False
+    keep_days: int | None = None  # rollup: how long increments that are rolled up are kept; None = for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The total after an increment lies between them, or it is not counted. None: no bound."""
+
+    min: int | None = None
+    max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of one increment. `value` is the total right after it, or the total as it is when it was not counted
+    now.
+    """
+
+    outcome: Outcome
+    value: int | None  # None: the counter is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A reset: what it took off, which leaves the counter at 0."""
+
+    taken: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A counter's value; `value - stored` is not in key_counters yet."""
+
+    value: int
+    stored: int
+    updated_at: datetime | None  # of the stored value; None while there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is remembered of one idempotency key on one counter."""
+
+    counted: bool
+    value: int | None  # of the increment it counted
+    window_s: int  # it is remembered for at least so long after it was counted
+
+
+class Strategy(Protocol):
+    """Errors of all: Unavailable, with whether it was counted; the caller's own are answers (Outcome), not errors."""
+
+    async def add_many(self, namespace: Namespace, increments: Sequence[Increment]) -> list[Outcome | TallyError]:
+        """What became of each, in order; each is as if it came alone, and an error is one increment's own."""
+        ...
+
+    async def add(self, namespace: Namespace, increment: Increment, bounds: Bounds) -> Added:
+        """Adds and gets, decided and counted in one atomic step."""
+        ...
+
+    async def reset(
+        self, namespace: Namespace, counter: str, idempotency_key: str | None, short_lived: bool = False
+    ) -> Taken:
+        """Takes off exactly what it returns.
+
+        Errors: NotFound, when the counter is not known; Mismatch, when the idempotency key was an increment's.
+        """
+        ...
+
+    async def read(self, namespace: Namespace, counters: Sequence[str]) -> list[Reading | None]:
+        """Exact values: everything acknowledged before is in them. None for a counter that is not known."""
+        ...
+
+    async def receipt(self, namespace: Namespace, counter: str, idempotency_key: str) -> Receipt: ...
