@@ -17,8 +17,19 @@ from redis import Redis
 from cluster.local.folder import Folder
 from cluster.local.ports import Ports
 from cluster.local.supply import Place, Supply, own_postgres, own_redis
+from cluster.local.testing import ALONE
 
 T = TypeVar("T")
+
+ROOT = Path(__file__).parent
+HEAVY = ("bench", "chaos", "compose", "faults")  # whole clusters, under load: they have the machine to themselves
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(ROOT) and item.path.relative_to(ROOT).parts[0] in HEAVY:
+            item.add_marker(ALONE)
+
 
 for name in [name for name in os.environ if name.startswith("TALLY_") and name != "TALLY_SERVERS"]:
     del os.environ[name]  # a developer's own settings must not change what the tests see

@@ -7,6 +7,7 @@ run with.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +18,14 @@ import pytest
 from cluster.local.errors import LocalError
 
 ROOT = Path(__file__).resolve().parents[2]
+ALONE = "alone"  # the marker of tests that have the machine to themselves
 
 
 def run(arguments: Sequence[str], require_all: bool) -> NoReturn:
-    """Becomes pytest, so that its exit code and its signals are ours. Does not return."""
+    """Becomes pytest, so that its exit code and its signals are ours; without arguments, in two phases.
+
+    Does not return.
+    """
     if not (ROOT / "tests").is_dir():
         raise LocalError("The tests are not installed with the package: run this in a clone of the repository.")
     # Paths are the caller's: they are meant from where he is, and everything else from the root.
@@ -28,8 +33,22 @@ def run(arguments: Sequence[str], require_all: bool) -> NoReturn:
     os.chdir(ROOT)
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
-    required = ["--require-all"] if require_all else []
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", "-p", __name__, *required, *given])
+    command = [sys.executable, "-m", "pytest", "-p", __name__, *(["--require-all"] if require_all else [])]
+    if given:
+        os.execv(sys.executable, [*command, *given])
+    side_by_side, alone = phases()
+    if (code := subprocess.run([*command, *side_by_side], check=False).returncode) != 0:
+        sys.exit(code)
+    os.execv(sys.executable, [*command, *alone])
+
+
+def phases() -> tuple[list[str], list[str]]:
+    """pytest's arguments for what runs in two processes, and then for what has the machine to itself.
+
+    A cluster under load and faults, beside other tests, would show what the machine lacks and not what the cluster
+    does.
+    """
+    return ["-m", f"not {ALONE}", "--numprocesses", "2", "--dist", "loadfile"], ["-m", ALONE]
 
 
 class RequireAll:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.local.testing import phases
+
 ROOT = Path(__file__).resolve().parents[4]
 
 
@@ -44,3 +46,13 @@ def test_a_skipped_test_fails_the_run_only_when_all_are_required(tmp_path: Path,
 def test_an_expected_failure_is_not_a_skip(tmp_path: Path) -> None:
     text = "import pytest\n\n@pytest.mark.xfail\ndef test_a():\n    assert False\n"
     assert run(tmp_path, text, "--require-all").returncode == 0
+
+
+def test_the_two_phases_run_each_test_once(tmp_path: Path) -> None:
+    text = "import pytest\n\n@pytest.mark.alone\ndef test_a():\n    pass\n\ndef test_b():\n    pass\n"
+    ini = tmp_path / "pytest.ini"
+    ini.write_text("[pytest]\nmarkers = alone\n")
+    first, second = (run(tmp_path, text, *phase, "-v", "-c", str(ini)) for phase in phases())
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert ("test_b" in first.stdout, "test_a" in first.stdout) == (True, False)
+    assert ("test_b" in second.stdout, "test_a" in second.stdout) == (False, True)
