@@ -1,13 +1,14 @@
 """Group commit: what queued while the last call was in flight becomes one call. Pure.
 
-A call carries sums per counter for increments without an idempotency key, and single items for those with one. Redis
-answers with the exceptions only: an empty answer says that everything was counted for the first time.
+A call carries sums per counter for increments without an idempotency key, single items for those with one, and
+operations that are decided when they are counted. Redis answers with the exceptions only, and with what it decided: an
+empty answer says that everything was counted for the first time.
 
-    payload   {"sums": [{"p": "<partition>", "c": ["<counter>", ...], "s": ["<sum>", ...]}, ...],
-               "ids": ["<partition>", "<counter>", "<value>", "<digest>", <window in s>, "<partition>", ...]}
-    answer    "r0 m4 x7 s2": item 0 is a replay, item 4 a mismatch, item 7 met a full counter, and so did the third sum
-
-Numbers travel as text, for Lua's are doubles and lose integers above 2^53.
+    payload   payload.py
+    answer    "r0 m4 x7 s2 d0:c12": item 0 is a replay, item 4 a mismatch, item 7 met a full counter, and so did the
+              third sum; the first decided operation was counted, and the total is 12. In place of c: r a replay, m a
+              mismatch, x full, b out of bounds, n not known, each with the total as it is, where there is one; of a
+              reset c and r have what it took. a: the two stores were read apart, nothing was done
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
-from typing import NamedTuple
-
-import msgspec
+from typing import ClassVar, NamedTuple
 
 from cluster.ring import partition_of
 from node.errors import TallyError
-from node.increment import Increment
-from node.settlement import CALL_SUM_MAX
+from node.increment import Increment, split_counter
+from node.payload import Content, Ruling, SumsOfPartition, effective, encode, rulings_of
+from node.settlement import CALL_SUM_MAX, FULL, Stored
 
 ADDITIONS_MAX = 1024  # sums and ids that close a call: Redis runs nothing else meanwhile
+DECIDED_MAX = 256  # likewise; each costs Redis about as much as four ids
 PARTS_MAX = 4096  # requests in a call: equal counters are one sum, so it may stand for many more than that
 DIGEST_BYTES = 12  # 96 bits: a collision in a billion remembered ids has odds of one in 10^11
 
@@ -50,9 +51,10 @@ class Verdict(NamedTuple):
 
     full: frozenset[str]  # counters whose sum was refused
     items: dict[int, Outcome]  # by position among the call's ids; those not in it were counted
+    decided: dict[int, Ruling]  # by position among the decided operations: all of them
 
 
-ALL_COUNTED = Verdict(frozenset(), {})
+ALL_COUNTED = Verdict(frozenset(), {}, {})
 
 
 class Pending:
@@ -92,7 +94,7 @@ class Bundle:
 
     sums: dict[str, int]
     items: list[Increment]  # those with an idempotency key
-    total: int  # of all values; at most CALL_SUM_MAX
+    total: int  # of all values without their signs; at most CALL_SUM_MAX
     reply: Callable[[tuple[frozenset[str], list[Outcome]] | TallyError], None]
     deadline: float
     answered: bool = False
@@ -116,15 +118,57 @@ class Bundle:
             self.reply(result)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
+class Decided:
+    """An add-and-get, or a reset, that waits for what Redis decides. `reply` is called exactly once."""
+
+    increment: Increment
+    reset: bool  # the increment's value means nothing then
+    least: int | None  # bounds of the total
+    most: int | None
+    stored: Stored  # what its node knows of Postgres
+    reply: Callable[[Ruling | TallyError], None]
+    deadline: float
+    position: int = 0  # among the call's decided operations
+    answered: bool = False
+    weight: ClassVar[int] = 1
+
+    def answer(self, result: Ruling | TallyError) -> None:
+        if not self.answered:
+            self.answered = True
+            self.reply(result)
+
+    def settle(self, verdict: Verdict, position: int) -> int:
+        self.answer(verdict.decided[self.position])
+        return position
+
+
+Part = Pending | Bundle | Decided
+
+
+@dataclass(slots=True)
 class Windows:
     """How long ids are remembered, at least, in seconds; at most twice as long."""
 
     idempotency_key_s: int = 86_400
     request_id_s: int = 60
+    others: dict[str, int] = field(
+        default_factory=dict
+    )  # namespace -> window of its idempotency keys, where it differs
+
+    def note(self, namespace: str, idempotency_key_s: int) -> None:
+        """How long the keys of a namespace are remembered from now on."""
+        if idempotency_key_s != self.idempotency_key_s:
+            self.others[namespace] = idempotency_key_s
+        elif self.others:
+            self.others.pop(namespace, None)
 
     def of(self, increment: Increment) -> int:
-        return self.request_id_s if increment.short_lived else self.idempotency_key_s
+        if increment.short_lived:
+            return self.request_id_s
+        if self.others:
+            return self.others.get(split_counter(increment.counter)[0], self.idempotency_key_s)
+        return self.idempotency_key_s
 
 
 @dataclass(slots=True, eq=False)
@@ -133,14 +177,16 @@ class Call:
 
     number: int
     payload: bytes
-    parts: list[Pending | Bundle]
+    parts: list[Part]
     plain: list[str]  # counters in the order of their sums
     partitions: frozenset[int]  # that it touches
     in_doubt: bool = False  # it was sent, and the connection broke before the answer
 
     def settle(self, answer: str) -> None:
-        """Gives every increment its outcome."""
+        """Gives every increment its outcome. From here on the payload is what would have to be repeated."""
         verdict = self._verdict(answer) if answer else ALL_COUNTED
+        if verdict.decided:
+            self.payload, self.partitions = effective(self.payload, verdict.decided)
         position = 0
         for part in self.parts:
             position = part.settle(verdict, position)
@@ -150,10 +196,12 @@ class Call:
             part.answer(error)
 
     def _verdict(self, answer: str) -> Verdict:
-        tokens = [(token[0], int(token[1:])) for token in answer.split()]
+        tokens = answer.split()
+        exceptions = [(token[0], int(token[1:])) for token in tokens if token[0] != "d"]
         return Verdict(
-            frozenset(self.plain[index] for kind, index in tokens if kind == "s"),
-            {index: EXCEPTIONS[kind] for kind, index in tokens if kind != "s"},
+            frozenset(self.plain[index] for kind, index in exceptions if kind == "s"),
+            {index: EXCEPTIONS[kind] for kind, index in exceptions if kind != "s"},
+            rulings_of(tokens),
         )
 
 
@@ -164,15 +212,21 @@ def digest_of(increment: Increment) -> str:
     return b64encode(blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()).decode()
 
 
-def form_call(number: int, inbox: deque[Pending | Bundle], partitions: int, windows: Windows) -> Call:
+def form_call(number: int, inbox: deque[Part], partitions: int, windows: Windows) -> Call:
     """Takes what one call may hold from the front of the inbox; from an empty one a call that only shows life."""
     sums: dict[str, int] = {}
     keyed: list[Increment] = []
-    parts: list[Pending | Bundle] = []
+    decided: list[Decided] = []
+    parts: list[Part] = []
     total = 0
-    while inbox and len(parts) < PARTS_MAX and len(sums) + len(keyed) < ADDITIONS_MAX:
+    while inbox and len(parts) < PARTS_MAX and len(sums) + len(keyed) < ADDITIONS_MAX and len(decided) < DECIDED_MAX:
         part = inbox[0]
-        total += part.total if isinstance(part, Bundle) else part.increment.value
+        if isinstance(part, Decided):
+            part.position = len(decided)
+            decided.append(part)
+            parts.append(inbox.popleft())
+            continue
+        total += part.total if isinstance(part, Bundle) else abs(part.increment.value)
         if parts and total > CALL_SUM_MAX:  # with values near 2^53 only: their sum would pass what a batch can take
             break
         parts.append(inbox.popleft())
@@ -185,20 +239,22 @@ def form_call(number: int, inbox: deque[Pending | Bundle], partitions: int, wind
             sums[counter] = sums.get(counter, 0) + part.increment.value
         else:
             keyed.append(part.increment)
-    payload, plain, touched = _payload(sums, keyed, partitions, windows)
-    return Call(number, payload, parts, plain, touched)
+    groups, touched = _sums(sums, partitions)
+    items: list[str | int] = []
+    for increment in keyed:
+        p = partition_of(increment.counter, partitions)
+        touched.add(p)
+        items += (str(p), increment.counter, str(increment.value), digest_of(increment), windows.of(increment))
+    operations: list[str | int] = []
+    for each in decided:
+        p = partition_of(each.increment.counter, partitions)
+        touched.add(p)
+        operations += (str(p), *_operation(each, windows))
+    plain = [counter for group in groups for counter in group.c]
+    return Call(number, encode(Content(groups, items, operations)), parts, plain, frozenset(touched))
 
 
-class SumsOfPartition(msgspec.Struct, gc=False):
-    p: str
-    c: list[str]
-    s: list[str]
-
-
-def _payload(
-    sums: dict[str, int], keyed: list[Increment], partitions: int, windows: Windows
-) -> tuple[bytes, list[str], frozenset[int]]:
-    """-> (payload, the counters in the order of their sums in it, the partitions it touches)"""
+def _sums(sums: dict[str, int], partitions: int) -> tuple[list[SumsOfPartition], set[int]]:
     groups: dict[int, SumsOfPartition] = {}
     for counter, total in sums.items():
         partition = partition_of(counter, partitions)
@@ -207,12 +263,23 @@ def _payload(
             group = groups[partition] = SumsOfPartition(str(partition), [], [])
         group.c.append(counter)
         group.s.append(str(total))
-    touched = set(groups)
-    items: list[str | int] = []
-    for increment in keyed:
-        partition = partition_of(increment.counter, partitions)
-        touched.add(partition)
-        digest, window_s = digest_of(increment), windows.of(increment)
-        items += (str(partition), increment.counter, str(increment.value), digest, window_s)
-    plain = [counter for group in groups.values() for counter in group.c]
-    return msgspec.json.encode({"sums": list(groups.values()), "ids": items}), plain, frozenset(touched)
+    return list(groups.values()), set(groups)
+
+
+def _operation(decided: Decided, windows: Windows) -> tuple[str | int, ...]:
+    increment, stored = decided.increment, decided.stored
+    return (
+        increment.counter,
+        "" if decided.reset else str(increment.value),
+        _text(stored.value),
+        stored.settled,
+        _text(decided.least),
+        _text(decided.most),
+        "" if increment.idempotency_key is None else digest_of(increment),
+        windows.of(increment),
+    )
+
+
+def _text(number: int | None) -> str:
+    """No total reaches 2 * FULL, so a bound out there is none; Lua's limbs hold no more digits than that."""
+    return "" if number is None else str(max(-2 * FULL, min(number, 2 * FULL)))

@@ -8,6 +8,10 @@
                counted again
     replay     make the own calls again, with their numbers, that neither Redis nor Postgres has; some only in part
 
+A decided operation (add-and-get, reset) is never decided twice. One that was answered is kept as the addition it came
+to. One in flight is told what was decided if Redis still has its call's answer, or Postgres its outcome; if neither,
+it was counted nowhere, and its node asks again.
+
 When the incarnation is the one in which this writer last came back, the first two are all there is to do.
 So an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed.
 """
@@ -20,7 +24,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from node.errors import LogUnavailable, Misconfigured
-from node.keep import Keep, ids_of, settled_parts
+from node.keep import Keep, settled_parts
+from node.payload import ids_of, rulings_of
 from node.ports import Appender, Fenced, Log, RememberedId, Step, Store
 
 log = logging.getLogger(__name__)
@@ -78,14 +83,16 @@ class Comeback:
         settled = await self.settled()
         answered_before = [Unfinished(kept.number, kept.payload, kept.partitions, _nobody) for kept in keep]
         calls = [*answered_before, *flight]
-        await self._remember(calls, settled)
+        # What Postgres has of these calls does not change any more: it is fenced, and this writer has made none since.
+        outcomes = await self._store.settled_outcomes(self._lane, self._name) if flight else {}
+        await self._remember(calls, settled, outcomes)
         await self._step_done("remembered", fenced.incarnation)
         while await self._behind("remembered", fenced.incarnation):
             await asyncio.sleep(POLL_S)
         # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
         # order.
         forgotten = [call for call in answered_before if call.number > introduced.last]
-        await self._replay(appender, [*forgotten, *flight], settled)
+        await self._replay(appender, [*forgotten, *flight], settled, outcomes)
         self._report_lost(keep.given_up, introduced.last)
         reached = max([introduced.last, *(call.number for call in calls)])
         if reached < answered:  # the next call must follow the last one, also where that is no longer kept
@@ -136,17 +143,27 @@ class Comeback:
         await self._log.repair(fenced)
         return fenced
 
-    async def _remember(self, calls: Sequence[Unfinished], settled: dict[int, int]) -> None:
+    async def _remember(
+        self, calls: Sequence[Unfinished], settled: dict[int, int], outcomes: dict[int, list[str]]
+    ) -> None:
         ids: list[RememberedId] = []
         for call in calls:
-            ids += ids_of(call.payload, settled_parts(call.number, call.partitions, settled))
+            rulings = rulings_of(outcomes.get(call.number, ()))
+            ids += ids_of(call.payload, settled_parts(call.number, call.partitions, settled), rulings)
         if ids:
             await self._log.remember_ids(ids)
 
-    async def _replay(self, appender: Appender, calls: Sequence[Unfinished], settled: dict[int, int]) -> None:
+    async def _replay(
+        self,
+        appender: Appender,
+        calls: Sequence[Unfinished],
+        settled: dict[int, int],
+        outcomes: dict[int, list[str]],
+    ) -> None:
         for call in calls:
             skipped = settled_parts(call.number, call.partitions, settled)
-            call.answered(await self._made_again(appender, call.number, call.payload, skipped))
+            answer = await self._made_again(appender, call.number, call.payload, skipped)
+            call.answered(" ".join([answer, *outcomes.get(call.number, ())]))  # the last word on an operation counts
         if calls:
             self.replayed += len(calls)
             log.warning("Redis went back in time: %d calls were made again", len(calls))

@@ -8,20 +8,8 @@ never silent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import msgspec
-
-from node.ports import RememberedId
-
-
-class _Content(msgspec.Struct):
-    ids: list[str | int]
-
-
-ITEM = 5  # fields of an item with an id, see call.py
-_CONTENT = msgspec.json.Decoder(_Content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +60,3 @@ class Keep:
 def settled_parts(number: int, partitions: frozenset[int], settled: Mapping[int, int]) -> frozenset[int]:
     """The partitions of a call that have it in Postgres. The others have not, whatever these have."""
     return frozenset(p for p in partitions if settled.get(p, 0) >= number)
-
-
-def ids_of(payload: bytes, partitions: Collection[int]) -> list[RememberedId]:
-    """The ids in a call that belong to these partitions."""
-    ids = _CONTENT.decode(payload).ids
-    return [
-        (int(window_s), str(digest), str(value))
-        for p, value, digest, window_s in zip(ids[::ITEM], ids[2::ITEM], ids[3::ITEM], ids[4::ITEM], strict=True)
-        if int(p) in partitions
-    ]

@@ -5,25 +5,69 @@
 --   <lane>:open            hash: partition -> number of the open batch. No number: appends are refused until it is repaired
 --   <lane>:sealed          hash: partition -> number of the sealed batch, where there is one
 --   <lane>:b:<p>:<n>       hash: counter -> sum                   batch n of partition p
---   <lane>:c:<p>:<n>       hash: writer -> its last call in that batch
+--   <lane>:c:<p>:<n>       hash: writer -> its last call in that batch, and what was decided in its last two (see `decide_all`)
 --   <lane>:w:<writer>      hash: last (call number), and the answers of its last two calls by number
---   <lane>:i:<s>:<w>:<b>   hash: digest -> value                ids remembered in window w of s seconds, bucket b
+--   <lane>:i:<s>:<w>:<b>   hash: digest -> value                ids remembered in window w of s seconds, bucket b. The
+--                          value of a reset's is what it took off, after TAKEN
 --   <lane>:windows         hash: <s>:<w> -> number of buckets deleted, for the windows that have any
 --   <lane>:full            set: counters that must not grow any more
 -- A Lua error rolls nothing back. So everything is checked before the first write, and an id is remembered after its
 -- increment was added: between the two, a lost id could double a retry, but a lost increment would never be found again.
--- Numbers that may pass 2^53 are text here; they are only compared as doubles, where one more or less does not matter.
+-- Numbers that may pass 2^53 are text here. As doubles they are only compared where one more or less does not matter; where
+-- it does, they are two limbs (see `exact`).
 
 local SUM_MAX = 2305843009213693952 -- 2^61, settlement.SUM_MAX
 local EXACT_MAX = 9007199254740992 -- 2^53
 local CALLS_IN_FLIGHT = 2 -- writer.CALLS_IN_FLIGHT: so many answers are remembered
 local ITEM = 5 -- fields of an item with an id
+local DECIDED = 9 -- fields of an operation that is decided here
+local TAKEN = 116 -- 't', payload.TAKEN
 local BUCKETS = 65536 -- of a window: at a million ids one holds 15, so it is packed and soon searched
 local WRITER_LIFETIME_S = 3600 -- a writer that makes no call for so long is forgotten; writers make one every few minutes
 
 local function batch_key(lane, p, n) return lane .. ':b:' .. p .. ':' .. n end
 local function calls_key(lane, p, n) return lane .. ':c:' .. p .. ':' .. n end
 local function refuse(code, text) return redis.error_reply(code .. ' ' .. text) end
+local function negative(text) return text:byte(1) == 45 end
+
+-- The text of -n. Redis takes no '-0'.
+local function negated(text)
+  if text == '0' then return text end
+  return negative(text) and text:sub(2) or '-' .. text
+end
+
+-- What an item adds: its value, or what a reset took off, less.
+local function amount_of(value)
+  return value:byte(1) == TAKEN and negated(value:sub(2)) or value
+end
+
+-- An integer of 64 bits and a little more, exact in two doubles: hi * LIMB + lo, 0 <= lo < LIMB.
+local LIMB = 1000000000
+local function exact(hi, lo)
+  local carry = math.floor(lo / LIMB)
+  return {hi + carry, lo - carry * LIMB}
+end
+local function integer(text)
+  local sign, digits = 1, text
+  if negative(text) then sign, digits = -1, text:sub(2) end
+  return exact(sign * (tonumber(digits:sub(1, -10)) or 0), sign * tonumber(digits:sub(-9)))
+end
+local function plus(a, b) return exact(a[1] + b[1], a[2] + b[2]) end
+local function less(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end
+local function text_of(a)
+  if a[1] < 0 then
+    local size = exact(-a[1], -a[2])
+    return '-' .. text_of(size)
+  end
+  return a[1] == 0 and string.format('%d', a[2]) or string.format('%d%09d', a[1], a[2])
+end
+local LEAST, MOST = {-2305843010, 786306048}, {2305843009, 213693952} -- -SUM_MAX and SUM_MAX
+
+-- Whether everything is put back that Redis had lost: only then are totals right.
+local function is_whole(lane)
+  local meta = redis.call('HMGET', lane .. ':meta', 'incarnation', 'whole')
+  return meta[1] and meta[1] == meta[2]
+end
 
 -- The answer of a call that was run before, an error when it must not be run, nil when it is the writer's next. A call that is
 -- replayed need not follow the last one: those between are in Postgres, or are nowhere any more.
@@ -35,7 +79,8 @@ local function known_answer(me, call, replayed)
   if number > last + 1 and not replayed then return refuse('GAP', 'call ' .. call .. ' came before call ' .. (last + 1)) end
 end
 
--- Partition -> keys of its open batch, {sums, calls}, for all that a payload touches; nil and an error when one has no number.
+-- Partition -> its open batch, {key of its sums, key of its calls, number}, for all that a payload touches; nil and an error
+-- when one has no number.
 local function open_batches(lane, payload)
   local wanted, open = {}, {}
   local function want(p)
@@ -43,11 +88,12 @@ local function open_batches(lane, payload)
   end
   for _, group in ipairs(payload.sums) do want(group.p) end
   for i = 1, #payload.ids, ITEM do want(payload.ids[i]) end
+  for i = 1, #(payload.decided or {}), DECIDED do want(payload.decided[i]) end
   if #wanted == 0 then return open end
   for i, number in ipairs(redis.call('HMGET', lane .. ':open', unpack(wanted))) do
     local p = wanted[i]
     if not number then return nil, refuse('UNREPAIRED', 'partition ' .. p .. ' has no number') end
-    open[p] = {batch_key(lane, p, number), calls_key(lane, p, number)}
+    open[p] = {batch_key(lane, p, number), calls_key(lane, p, number), number}
   end
   return open
 end
@@ -55,13 +101,13 @@ end
 -- One addition to an open batch. False when the counter is full, or its sum would pass what a settle can take.
 local function add(lane, batch, any_full, counter, sum)
   if any_full and redis.call('SISMEMBER', lane .. ':full', counter) == 1 then return false end
-  if redis.call('HINCRBY', batch, counter, sum) < SUM_MAX then return true end
-  redis.call('HINCRBY', batch, counter, '-' .. (type(sum) == 'number' and string.format('%.0f', sum) or sum))
+  if math.abs(redis.call('HINCRBY', batch, counter, sum)) < SUM_MAX then return true end
+  redis.call('HINCRBY', batch, counter, negated(type(sum) == 'number' and string.format('%.0f', sum) or sum))
   return false
 end
 
 -- Additions to different counters of one batch; -> index -> true for those refused. Two commands for all of them instead of one
--- for each, and one entry in the append-only file. Doubles are exact below 2^53; what would pass that is added by itself.
+-- for each, and one entry in the append-only file. Doubles are exact within 2^53; what could pass that is added by itself.
 local function add_many(lane, batch, any_full, counters, sums)
   local refused = {}
   if #counters == 1 or any_full then
@@ -72,9 +118,9 @@ local function add_many(lane, batch, any_full, counters, sums)
   end
   local before, fields, n = redis.call('HMGET', batch, unpack(counters)), {}, 0
   for i, counter in ipairs(counters) do
-    local sum = (before[i] and tonumber(before[i]) or 0) + tonumber(sums[i])
-    if sum < EXACT_MAX then
-      fields[n + 1], fields[n + 2], n = counter, sum, n + 2 -- Redis writes a whole number below 2^53 out exactly
+    local sum, more = before[i] and tonumber(before[i]) or 0, tonumber(sums[i])
+    if math.abs(sum) + math.abs(more) < EXACT_MAX then
+      fields[n + 1], fields[n + 2], n = counter, sum + more, n + 2 -- Redis writes a whole number below 2^53 out exactly
     elseif not add(lane, batch, any_full, counter, sums[i]) then
       refused[i] = true
     end
@@ -100,19 +146,25 @@ local function bucket_of(digest)
   return (first * 4096 + second * 64 + third) % BUCKETS
 end
 
+-- The value that is remembered of an id, false when there is none; and the bucket it belongs into now. `windows` is a cache.
+local function recall(lane, windows, seconds, now, digest)
+  local window = windows[seconds]
+  if not window then window = window_of(lane, seconds, now); windows[seconds] = window end
+  local bucket = bucket_of(digest)
+  local current = window[1] .. bucket
+  return redis.call('HGET', current, digest) or (window[2] and redis.call('HGET', window[2] .. bucket, digest)), current
+end
+
 -- Sorts items into exceptions (replays and mismatches), fresh ones, and repeats of fresh ones in the same call, which share the
 -- fate of the first. Lists of plain values, and not a table an item: a call may bring a thousand.
 local function judge(lane, items, now, exceptions, skipped)
   local fresh = {index = {}, p = {}, counter = {}, value = {}, digest = {}, bucket = {}}
   local repeats, first, windows, n = {}, {}, {}, 0
   for i = 1, #items, ITEM do
-    local value, digest, seconds = items[i + 2], items[i + 3], items[i + 4]
-    local window = windows[seconds]
-    if not window then window = window_of(lane, seconds, now); windows[seconds] = window end
-    local bucket = bucket_of(digest)
-    local current, index, earlier = window[1] .. bucket, (i - 1) / ITEM, first[digest]
-    local had = earlier and fresh.value[earlier] or redis.call('HGET', current, digest)
-      or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
+    local value, digest = items[i + 2], items[i + 3]
+    local index, earlier, had, current = (i - 1) / ITEM, first[digest], nil, nil
+    if earlier then had = fresh.value[earlier]
+    else had, current = recall(lane, windows, items[i + 4], now, digest) end
     if not had and skipped[items[i]] then
       redis.call('HSET', current, digest, value) -- it counts already, in Postgres
     elseif not had then
@@ -134,20 +186,20 @@ end
 -- Adds the fresh items; -> position among the fresh -> true for those refused. Where doubles would not keep a counter's sum
 -- exact, its items are added one by one: one value alone may itself be a sum, and comes as text.
 local function add_fresh(lane, open, any_full, fresh)
-  local sums, refused, together, refused_counter = {}, {}, {}, {}
+  local sums, sizes, refused, together, refused_counter = {}, {}, {}, {}, {} -- a size: of a sum without signs
   for k, counter in ipairs(fresh.counter) do
-    local p = fresh.p[k]
+    local p, amount = fresh.p[k], tonumber(amount_of(fresh.value[k]))
     if not sums[counter] then
       local list = together[p]
       if not list then list = {}; together[p] = list end
       list[#list + 1] = counter
     end
-    sums[counter] = (sums[counter] or 0) + tonumber(fresh.value[k])
+    sums[counter], sizes[counter] = (sums[counter] or 0) + amount, (sizes[counter] or 0) + math.abs(amount)
   end
   for p, counters in pairs(together) do
     local small, amounts = {}, {}
     for _, counter in ipairs(counters) do
-      if sums[counter] < EXACT_MAX then
+      if sizes[counter] < EXACT_MAX then
         small[#small + 1], amounts[#amounts + 1] = counter, sums[counter]
       end
     end
@@ -156,8 +208,8 @@ local function add_fresh(lane, open, any_full, fresh)
     end
   end
   for k, counter in ipairs(fresh.counter) do
-    if sums[counter] < EXACT_MAX then refused[k] = refused_counter[counter]
-    else refused[k] = not add(lane, open[fresh.p[k]][1], any_full, counter, fresh.value[k]) end
+    if sizes[counter] < EXACT_MAX then refused[k] = refused_counter[counter]
+    else refused[k] = not add(lane, open[fresh.p[k]][1], any_full, counter, amount_of(fresh.value[k])) end
   end
   return refused
 end
@@ -184,6 +236,73 @@ local function add_sums(lane, open, any_full, sums, exceptions, skipped)
   end
 end
 
+-- A counter's total and its sum in the open batch; the total is nil when neither store knows the counter. Nothing when the
+-- half that the node has read of Postgres does not fit (settlement.value_of).
+local function total_of(lane, p, batch, counter, stored, settled)
+  local number, total = tonumber(batch[3]), stored ~= '' and integer(stored) or nil
+  local function take(sum)
+    if sum then total = total and plus(total, integer(sum)) or integer(sum) end
+  end
+  if number == settled + 2 then
+    local sealed = redis.call('HGET', lane .. ':sealed', p)
+    if not sealed or tonumber(sealed) ~= settled + 1 then return end
+    take(redis.call('HGET', batch_key(lane, p, sealed), counter))
+  elseif number ~= settled + 1 then
+    return
+  end
+  local sum = redis.call('HGET', batch[1], counter)
+  take(sum)
+  return true, total, sum and integer(sum) or {0, 0}
+end
+
+-- Decides one operation, and counts it when it is to be counted; `value` is '' for a reset, `had` what its id was remembered
+-- with. -> a letter as node/call.py describes them, and the total or what was taken, as text.
+local function decide(lane, p, batch, any_full, had, counter, value, stored, settled, least, most)
+  local reset = value == ''
+  if reset and had then
+    if had:byte(1) == TAKEN then return 'r', had:sub(2) end
+    return 'm', ''
+  end
+  local fits, total, sum = total_of(lane, p, batch, counter, stored, settled)
+  if not fits then return 'a', '' end
+  local now = total and text_of(total) or ''
+  if had then return had == value and 'r' or 'm', now end
+  if reset and not total then return 'n', '' end
+  local amount = reset and integer(negated(now)) or integer(value)
+  local after, sum_after = plus(total or {0, 0}, amount), plus(sum, amount)
+  if (least ~= '' and less(after, integer(least))) or (most ~= '' and less(integer(most), after)) then return 'b', now end
+  if not (less(LEAST, sum_after) and less(sum_after, MOST)) then return 'x', now end
+  if any_full and redis.call('SISMEMBER', lane .. ':full', counter) == 1 then return 'x', now end
+  redis.call('HINCRBY', batch[1], counter, text_of(amount))
+  return 'c', reset and now or text_of(after)
+end
+
+-- Decides operations in their order; each sees the ones before. A total is right only once everything is back that Redis had
+-- lost, so until then all are apart; a replay is made in just that time, and decides nothing.
+-- What was counted is noted beside the writer's call number in the batch, and so reaches Postgres with it: should Redis forget
+-- the answer of a call that is in flight, the writer still learns what was decided, and does not decide again. More than the
+-- last two calls cannot be in flight; of an older one the writer has the answer.
+local function decide_all(lane, writer, call, decided, open, any_full, now, exceptions, whole)
+  local windows, outcomes = {}, {}
+  for i = 1, #decided, DECIDED do
+    local p, counter, value, stored, settled, least, most, digest, seconds = unpack(decided, i, i + DECIDED - 1)
+    local kind, number, had, bucket = 'a', '', nil, nil
+    if whole then
+      if digest ~= '' then had, bucket = recall(lane, windows, seconds, now, digest) end
+      kind, number = decide(lane, p, open[p], any_full, had, counter, value, stored, settled, least, most)
+    end
+    local ruling = 'd' .. (i - 1) / DECIDED .. ':' .. kind .. number
+    exceptions[#exceptions + 1] = ruling
+    if kind == 'c' then
+      if bucket then redis.call('HSET', bucket, digest, value == '' and string.char(TAKEN) .. number or value) end
+      outcomes[p] = (outcomes[p] or call) .. ' ' .. ruling
+    end
+  end
+  for p, outcome in pairs(outcomes) do
+    redis.call('HSET', open[p][2], writer .. '/' .. tonumber(call) % CALLS_IN_FLIGHT, outcome)
+  end
+end
+
 -- args: writer, call number, payload; for a replay also the partitions that have this call in Postgres, as a JSON array: what
 -- belongs to them is not added again, but its ids are remembered. Answer: the exceptions, as node/call.py describes them.
 local function append(keys, args)
@@ -205,6 +324,9 @@ local function append(keys, args)
   end
   add_sums(lane, open, any_full, payload.sums, exceptions, skipped)
   remember(fresh, repeats, add_fresh(lane, open, any_full, fresh), exceptions)
+  if payload.decided then
+    decide_all(lane, writer, call, payload.decided, open, any_full, now, exceptions, not args[4] and is_whole(lane))
+  end
 
   answer = table.concat(exceptions, ' ')
   redis.call('HSET', me, 'last', call, call, answer)
@@ -327,12 +449,20 @@ local function forget_ids(keys, args)
   return left
 end
 
+-- args: seconds, digest. Answer: the value that is remembered of an id, or false.
+local function receipt(keys, args)
+  local lane, seconds, digest = keys[1], tonumber(args[1]), args[2]
+  if not is_whole(lane) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
+  local window, bucket = math.floor(tonumber(redis.call('TIME')[1]) / seconds), bucket_of(digest)
+  return redis.call('HGET', window_prefix(lane, seconds, window) .. bucket, digest)
+    or redis.call('HGET', window_prefix(lane, seconds, window - 1) .. bucket, digest)
+end
+
 -- args: [{"p": "<partition>", "c": ["<counter>", ...]}, ...] as JSON. Answer: for each partition {open number, sealed number,
 -- {sums in the sealed batch}, {sums in the open one}}, false where there is none.
 local function read(keys, args)
   local lane, groups, partitions, answer = keys[1], cjson.decode(args[1]), {}, {}
-  local meta = redis.call('HMGET', lane .. ':meta', 'incarnation', 'whole')
-  if not meta[1] or meta[1] ~= meta[2] then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
+  if not is_whole(lane) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
   for i, group in ipairs(groups) do partitions[i] = group.p end
   local open = redis.call('HMGET', lane .. ':open', unpack(partitions))
   local sealed = redis.call('HMGET', lane .. ':sealed', unpack(partitions))
@@ -359,4 +489,5 @@ register('seal', seal, {'allow-oom'})
 register('drop', drop, {'allow-oom'})
 register('repair', repair, {'allow-oom'})
 register('forget_ids', forget_ids, {'allow-oom'})
+register('receipt', receipt, {'no-writes', 'allow-oom'})
 register('read', read, {'no-writes', 'allow-oom'})

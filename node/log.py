@@ -159,13 +159,20 @@ class RedisLog:
         if answer is None:
             return None
         number, incarnation, sums, calls = answer
-        return Batch(partition, int(number), int(incarnation), _integers(sums), _integers(calls))
+        noted = _pairs(calls)
+        outcomes = {name: text for name, text in noted.items() if "/" in name}
+        last_calls = {name: int(text) for name, text in noted.items() if name not in outcomes}
+        return Batch(partition, int(number), int(incarnation), _integers(sums), last_calls, outcomes)
 
     async def drop(self, partition: int, settled: int, full: Sequence[str]) -> bool:
         return bool(await self._call("drop", partition, settled, *full))
 
     async def forget_ids(self) -> int:
         return int(await self._call("forget_ids", FORGET_MAX))
+
+    async def receipt(self, window_s: int, digest: str) -> str | None:
+        value: bytes | None = await self._call("receipt", window_s, digest)
+        return None if value is None else value.decode()
 
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
         groups: dict[int, CountersOfPartition] = {}
@@ -290,7 +297,11 @@ def _integer(text: bytes | None) -> int | None:
 
 
 def _integers(pairs: Sequence[bytes]) -> dict[str, int]:
-    return {name.decode(): int(number) for name, number in zip(pairs[::2], pairs[1::2], strict=True)}
+    return {name: int(number) for name, number in _pairs(pairs).items()}
+
+
+def _pairs(pairs: Sequence[bytes]) -> dict[str, str]:
+    return {name.decode(): text.decode() for name, text in zip(pairs[::2], pairs[1::2], strict=True)}
 
 
 def _nothing() -> None:

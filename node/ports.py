@@ -123,6 +123,10 @@ class Log(Protocol):
         """Deletes a part of the ids that are too old to be looked for; -> how many of their windows are left."""
         ...
 
+    async def receipt(self, window_s: int, digest: str) -> str | None:
+        """The value an id is remembered with. Errors: LogUnrepaired while what Redis has lost is being put back."""
+        ...
+
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
         """Errors: LogUnrepaired while what Redis has lost is being put back."""
         ...
@@ -153,6 +157,10 @@ class Store(Protocol):
 
     async def settled_calls(self, lane: int, writer: str) -> dict[int, int]:
         """partition -> number of the writer's last call that is settled there"""
+        ...
+
+    async def settled_outcomes(self, lane: int, writer: str) -> dict[int, list[str]]:
+        """Call number -> what was counted of its decided operations, as in its answer; of the last two calls only."""
         ...
 
     async def settle(self, batch: Batch) -> Settled:

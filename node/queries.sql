@@ -54,15 +54,23 @@ DELETE FROM writers WHERE lane = $1 AND name = ANY($2::text[]);
 
 -- name: forget_calls
 -- Of writers that are not on the list. In one expression on the row itself: a settle may move it meanwhile
-UPDATE partitions SET calls = calls - ARRAY(SELECT k FROM jsonb_object_keys(calls) k WHERE k NOT IN (SELECT name FROM writers))
-WHERE lane = $1 AND EXISTS (SELECT FROM jsonb_object_keys(calls) k WHERE k NOT IN (SELECT name FROM writers));
+UPDATE partitions SET calls = calls - ARRAY(
+    SELECT k FROM jsonb_object_keys(calls) k WHERE split_part(k, '/', 1) NOT IN (SELECT name FROM writers)
+)
+WHERE lane = $1
+AND EXISTS (SELECT FROM jsonb_object_keys(calls) k WHERE split_part(k, '/', 1) NOT IN (SELECT name FROM writers));
 
 -- name: settled_calls
 -- Where writer $2 has calls that are settled, and the last of them
 SELECT partition, (calls ->> $2)::bigint AS number FROM partitions WHERE lane = $1 AND calls ? $2;
 
+-- name: settled_outcomes
+-- What was decided in the last two calls of writer $2, as far as it is settled: "<call> <ruling> ..."
+SELECT o.value AS noted FROM partitions p, jsonb_each_text(p.calls) o
+WHERE p.lane = $1 AND o.key IN ($2::text || '/0', $2::text || '/1');
+
 -- name: settle
--- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls; $5 $6 counters
+-- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls, and beside them what was decided in them; $5 $6 counters
 -- ("<namespace>:<key>") and sums, sorted here so that two statements that meet lock rows in one order; $7 = settlement.FULL
 WITH moved AS (
     UPDATE partitions SET settled = $2, calls = calls || $4::jsonb, updated_at = now()
@@ -76,11 +84,11 @@ WITH moved AS (
     RETURNING c.namespace, c.key, c.value
 ), filled AS (
     INSERT INTO full_counters (partition, counter)
-    SELECT $1, namespace || ':' || key FROM added WHERE value >= $7
+    SELECT $1, namespace || ':' || key FROM added WHERE abs(value) >= $7
     ON CONFLICT DO NOTHING
 )
 SELECT (SELECT count(*) FROM moved) AS moved,
-       ARRAY(SELECT namespace || ':' || key FROM added WHERE value >= $7) AS full;
+       ARRAY(SELECT namespace || ':' || key FROM added WHERE abs(value) >= $7) AS full;
 
 -- name: partition_state
 -- What is settled of partition $1, and its full counters
@@ -89,7 +97,7 @@ FROM partitions WHERE partition = $1;
 
 -- name: stored
 -- Values beside the settled numbers of their partitions: $1 partitions, $2 namespaces, $3 keys, answered in order
-SELECT c.value, p.settled
+SELECT c.value, p.settled, c.updated_at
 FROM unnest($1::int[], $2::text[], $3::text[]) WITH ORDINALITY AS q (partition, namespace, key, n)
 JOIN partitions p ON p.partition = q.partition
 LEFT JOIN key_counters c ON c.key = q.key AND c.namespace = q.namespace

@@ -12,7 +12,9 @@ any time, or come from a cache: its number says whether it still fits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 import msgspec
@@ -27,6 +29,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
     value: int | None
     settled: int
+    updated_at: datetime | None = None  # when the value was last settled
 
 
 class Unsettled(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +50,15 @@ class Batch:
     incarnation: int  # of the Redis it was sealed in: an older one's settle changes nothing
     sums: dict[str, int]  # counter -> sum
     calls: dict[str, int]  # writer -> number of its last call that is in the batch
+    outcomes: dict[str, str] = field(default_factory=dict)  # what was decided: "<writer>/<0 or 1>" -> see outcomes_of
+
+
+def outcomes_of(noted: Iterable[str]) -> dict[int, list[str]]:
+    """Call number -> its decided operations that were counted, as in its answer; noted as "<number> <ruling> ..." """
+    outcomes: dict[int, list[str]] = {}
+    for number, *rulings in map(str.split, noted):
+        outcomes.setdefault(int(number), []).extend(rulings)
+    return outcomes
 
 
 class Apart(Enum):

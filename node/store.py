@@ -15,7 +15,7 @@ from node.errors import Misconfigured, StoreUnavailable
 from node.increment import split_counter
 from node.migrations import migrate
 from node.ports import Fenced, Settled, Step
-from node.settlement import FULL, Batch, Stored
+from node.settlement import FULL, Batch, Stored, outcomes_of
 
 CONNECTIONS_MAX = 8
 CONNECT_TIMEOUT_S = 5.0
@@ -115,6 +115,11 @@ class PostgresStore:
             rows = await connection.fetch(SQL["settled_calls"], lane, writer)
         return {row["partition"]: row["number"] for row in rows}
 
+    async def settled_outcomes(self, lane: int, writer: str) -> dict[int, list[str]]:
+        async with translated(), self._pool.acquire() as connection:
+            rows = await connection.fetch(SQL["settled_outcomes"], lane, writer)
+        return outcomes_of(row["noted"] for row in rows)
+
     async def settle(self, batch: Batch) -> Settled:
         async with translated(), self._pool.acquire() as connection:
             row = await connection.fetchrow(
@@ -122,7 +127,7 @@ class PostgresStore:
                 batch.partition,
                 batch.number,
                 batch.incarnation,
-                msgspec.json.encode(batch.calls).decode(),
+                msgspec.json.encode(batch.calls | batch.outcomes).decode(),
                 list(batch.sums),
                 list(batch.sums.values()),
                 FULL,
@@ -141,7 +146,7 @@ class PostgresStore:
                 [namespace for namespace, _ in names],
                 [key for _, key in names],
             )
-        return [Stored(row["value"], row["settled"]) for row in rows]
+        return [Stored(row["value"], row["settled"], row["updated_at"]) for row in rows]
 
 
 async def _found(connection: asyncpg.Connection, partitions: int) -> str:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 
 from node.awaited import Awaited
-from node.call import Bundle, Call, Outcome, Pending, Windows, form_call
+from node.call import Bundle, Call, Outcome, Part, Windows, form_call
 from node.comeback import Comeback, Unfinished
 from node.errors import (
     Draining,
@@ -64,7 +64,7 @@ class Writer:
         self._log, self._comeback, self._keep = log, comeback, keep
         self._partitions, self._windows, self._now = partitions, windows, now
         self._deadline_s, self._inbox_max = deadline_s, inbox_max
-        self._inbox: deque[Pending | Bundle] = deque()
+        self._inbox: deque[Part] = deque()
         self._waiting = 0  # increments in the inbox
         self._flight: deque[Call] = deque()  # calls without an answer, in the order of their numbers
         self._last = 0  # number of the last call that was formed
@@ -90,7 +90,7 @@ class Writer:
         """Queues increments that came together. Errors: Draining, Overloaded."""
         self.submit(Bundle(sums, items, total, reply, self.due()))
 
-    def submit(self, part: Pending | Bundle) -> None:
+    def submit(self, part: Part) -> None:
         """Queues it; it gets its outcome, or an error, by its deadline. Errors: Draining, Overloaded."""
         if self._closed:
             raise Draining

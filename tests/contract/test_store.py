@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cluster.ring import partition_of
-from node.settlement import FULL, Batch, Stored
+from node.settlement import FULL, Batch
 from tests.contract.conftest import PARTITIONS
 
 A, B = "default:a", "default:b"
@@ -14,6 +14,10 @@ P = partition_of(A, PARTITIONS)
 
 def batch(number: int, sums: dict[str, int], incarnation: int = 1, calls: dict[str, int] | None = None) -> Batch:
     return Batch(P, number, incarnation, sums, calls or {"n1": number})
+
+
+async def halves(store, counters: list[str]) -> list[tuple[int | None, int]]:
+    return [(stored.value, stored.settled) for stored in await store.stored(counters)]
 
 
 async def test_a_fence_raises_the_incarnation_once_per_redis(store):
@@ -30,7 +34,7 @@ async def test_a_batch_is_settled_once(store):
     assert (first.moved, first.settled, list(first.full)) == (True, 1, [])
     again = await store.settle(batch(1, {A: 5, "other:a": 7}))
     assert (again.moved, again.settled) == (False, 1)
-    assert await store.stored([A, "other:a"]) == [Stored(5, 1), Stored(7, 0 if _p("other:a") != P else 1)]
+    assert await halves(store, [A, "other:a"]) == [(5, 1), (7, 0 if _p("other:a") != P else 1)]
 
 
 def _p(counter: str) -> int:
@@ -42,7 +46,7 @@ async def test_batches_settle_in_order_only(store):
     assert not (await store.settle(batch(2, {A: 5}))).moved
     assert (await store.settle(batch(1, {A: 1}))).moved
     assert (await store.settle(batch(2, {A: 5}))).moved
-    assert await store.stored([A]) == [Stored(6, 2)]
+    assert await halves(store, [A]) == [(6, 2)]
 
 
 async def test_a_batch_of_an_older_incarnation_changes_nothing(store):
@@ -50,7 +54,7 @@ async def test_a_batch_of_an_older_incarnation_changes_nothing(store):
     assert (await store.fence(0, "run-2", lost=False)).incarnation == 2
     settled = await store.settle(batch(1, {A: 5}, incarnation=1))
     assert (settled.moved, settled.settled) == (False, 0)
-    assert await store.stored([A]) == [Stored(None, 0)]
+    assert await halves(store, [A]) == [(None, 0)]
     assert (await store.settle(batch(1, {A: 5}, incarnation=2))).moved
 
 
@@ -66,13 +70,13 @@ async def test_of_many_settles_of_one_batch_at_once_one_moves(store):
 async def test_a_zero_creates_the_counter(store):
     await store.fence(0, "run-1", lost=False)
     await store.settle(batch(1, {A: 0}))
-    assert await store.stored([A]) == [Stored(0, 1)]
+    assert await halves(store, [A]) == [(0, 1)]
 
 
 async def test_an_empty_batch_moves_the_number(store):
     await store.fence(0, "run-1", lost=False)
     assert (await store.settle(batch(1, {}))).moved
-    assert await store.stored([A]) == [Stored(None, 1)]
+    assert await halves(store, [A]) == [(None, 1)]
 
 
 async def test_a_counter_past_the_limit_is_told_to_be_full_whoever_settled(store):
@@ -127,3 +131,35 @@ async def test_settled_calls_are_known_until_their_writer_is_struck(store):
     await store.strike(0, ["n2"])
     assert await store.settled_calls(0, "n1") == {P: 4}
     assert await store.settled_calls(0, "n2") == {}
+
+
+async def test_what_was_decided_is_known_beside_the_calls_until_its_writer_is_struck(store):
+    await store.fence(0, "run-1", lost=False)
+    await store.enlist(0, "n1")
+    await store.enlist(0, "n2")
+    noted = {"n1/0": "4 d0:c5", "n1/1": "3 d0:c1 d1:c2", "n2/0": "4 d0:c7"}
+    await store.settle(Batch(P, 1, 1, {A: 1}, {"n1": 4, "n2": 4}, noted))
+    other = (P + 1) % PARTITIONS
+    await store.settle(Batch(other, 1, 1, {}, {"n1": 4}, {"n1/0": "4 d1:c-9"}))
+    await store.settle(Batch(P, 2, 1, {A: 1}, {"n1": 5}, {"n1/1": "5 d3:c8"}))
+    found = await store.settled_outcomes(0, "n1")
+    assert {number: sorted(rulings) for number, rulings in found.items()} == {4: ["d0:c5", "d1:c-9"], 5: ["d3:c8"]}
+    assert await store.settled_outcomes(0, "n2") == {4: ["d0:c7"]}
+    await store.strike(0, ["n1"])
+    assert await store.settled_outcomes(0, "n1") == await store.settled_calls(0, "n1") == {}
+    assert await store.settled_outcomes(0, "n2") == {4: ["d0:c7"]}
+
+
+async def test_a_stored_value_says_when_it_was_last_settled(store):
+    await store.fence(0, "run-1", lost=False)
+    assert (await store.stored([A]))[0].updated_at is None
+    await store.settle(batch(1, {A: 1}))
+    first = (await store.stored([A]))[0].updated_at
+    await store.settle(batch(2, {A: 1}))
+    assert first < (await store.stored([A]))[0].updated_at
+
+
+async def test_a_counter_far_below_zero_is_full_too(store):
+    await store.fence(0, "run-1", lost=False)
+    assert list((await store.settle(batch(1, {A: -FULL}))).full) == [A]
+    assert list((await store.fence(0, "run-1", lost=False)).full) == [A]

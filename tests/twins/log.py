@@ -10,8 +10,9 @@ from typing import Any
 
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnavailable, LogUnrepaired
+from node.payload import DECIDED, ITEM, TAKEN
 from node.ports import Facts, Fenced, Introduced, RememberedId
-from node.settlement import SUM_MAX, Batch, Unsettled
+from node.settlement import SUM_MAX, Apart, Batch, Stored, Unsettled, value_of
 
 CALLS_IN_FLIGHT = 2
 PERSISTENT = ("cluster", "incarnation", "whole_in", "parts", "writers", "ids", "full")
@@ -24,6 +25,7 @@ class Part:
     open_number: int
     sums: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
     sealed: Batch | None = None
 
 
@@ -46,7 +48,7 @@ class MemoryLog:
     whole_in: int | None = None
     parts: dict[int, Part] = field(default_factory=dict)
     writers: dict[str, Writer] = field(default_factory=dict)
-    ids: dict[tuple[int, int, str], int] = field(default_factory=dict)  # (window's length, window, digest) -> value
+    ids: dict[tuple[int, int, str], str] = field(default_factory=dict)  # (window's length, window, digest) -> value
     full: set[str] = field(default_factory=set)
     appenders: list[MemoryAppender] = field(default_factory=list)
 
@@ -90,7 +92,7 @@ class MemoryLog:
         for seconds, digest, value in ids:
             window = int(self.now_s() // seconds)
             if self._remembered(seconds, digest) is None:
-                self.ids[seconds, window, digest] = int(value)
+                self.ids[seconds, window, digest] = value
 
     async def whole(self, incarnation: int) -> None:
         if self.incarnation == incarnation:
@@ -112,8 +114,8 @@ class MemoryLog:
         part = self._part(partition)
         assert self.incarnation is not None
         if part.sealed is None and part.calls:
-            part.sealed = Batch(partition, part.open_number, self.incarnation, part.sums, part.calls)
-            part.open_number, part.sums, part.calls = part.open_number + 1, {}, {}
+            part.sealed = Batch(partition, part.open_number, self.incarnation, part.sums, part.calls, part.outcomes)
+            part.open_number, part.sums, part.calls, part.outcomes = part.open_number + 1, {}, {}, {}
         # a batch that was sealed before a repair is settled under the incarnation of the repair
         return replace(part.sealed, incarnation=self.incarnation) if part.sealed else None
 
@@ -130,8 +132,17 @@ class MemoryLog:
         self.ids = {name: value for name, value in self.ids.items() if (name[1] + 2) * name[0] > now}
         return 0
 
+    async def receipt(self, window_s: int, digest: str) -> str | None:
+        if not self._whole:
+            raise LogUnrepaired
+        return self._remembered(window_s, digest)
+
+    @property
+    def _whole(self) -> bool:
+        return self.incarnation is not None and self.whole_in == self.incarnation
+
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
-        if self.incarnation is None or self.whole_in != self.incarnation:
+        if not self._whole:
             raise LogUnrepaired
         return [self._unsettled(counter) for counter in counters]
 
@@ -165,12 +176,15 @@ class MemoryLog:
         skip = {str(p) for p in skipped or ()}
         content = json.loads(payload)
         sums = [(group["p"], *pair) for group in content["sums"] for pair in zip(group["c"], group["s"], strict=True)]
-        items = list(batched(content["ids"], 5))
-        parts = {each[0]: self._part(int(each[0])) for each in [*sums, *items]}  # raises when one has no number
+        items, operations = batched(content["ids"], ITEM), batched(content.get("decided", []), DECIDED)
+        touched = [each[0] for each in [*sums, *items, *operations]]
+        parts = {p: self._part(int(p)) for p in touched}  # raises when one has no number
         for p, part in parts.items():
             if p not in skip:
                 part.calls[name] = number
-        answer = " ".join(self._sums(sums, skip) + self._items(items, skip))
+        exceptions = self._sums(sums, skip) + self._items(items, skip)
+        decided = self._decided(name, number, operations, self._whole and skipped is None)
+        answer = " ".join(exceptions + decided)
         writer.last = number
         writer.answers[number] = answer
         writer.answers.pop(number - CALLS_IN_FLIGHT, None)
@@ -180,7 +194,7 @@ class MemoryLog:
         added = [p in skip or self._add(p, counter, int(total)) for p, counter, total in sums]
         return [f"s{i}" for i, ok in enumerate(added) if not ok]
 
-    def _remembered(self, seconds: int, digest: str) -> int | None:
+    def _remembered(self, seconds: int, digest: str) -> str | None:
         window = int(self.now_s() // seconds)
         return self.ids.get((seconds, window, digest), self.ids.get((seconds, window - 1, digest)))
 
@@ -189,24 +203,60 @@ class MemoryLog:
         for i, (p, counter, value, digest, seconds) in enumerate(items):
             window = int(self.now_s() // seconds)
             had = self._remembered(seconds, digest)
-            if had is not None and had != int(value):
+            if had is not None and had != value:
                 answer.append(f"m{i}")
             elif p in skip:
-                self.ids.setdefault((seconds, window, digest), int(value))
+                self.ids.setdefault((seconds, window, digest), value)
             elif had is not None:
                 answer.append(f"r{i}")
-            elif self._add(p, counter, int(value)):
-                self.ids[seconds, window, digest] = int(value)
+            elif self._add(p, counter, -int(value[1:]) if value.startswith(TAKEN) else int(value)):
+                self.ids[seconds, window, digest] = value
             else:
                 answer.append(f"x{i}")
         return answer
 
     def _add(self, partition: str, counter: str, amount: int) -> bool:
         sums = self._part(int(partition)).sums
-        if counter in self.full or sums.get(counter, 0) + amount >= SUM_MAX:
+        if counter in self.full or abs(sums.get(counter, 0) + amount) >= SUM_MAX:
             return False
         sums[counter] = sums.get(counter, 0) + amount
         return True
+
+    def _decided(self, name: str, number: int, operations: list[tuple[Any, ...]], whole: bool) -> list[str]:
+        answer = []
+        for i, (p, *operation) in enumerate(operations):
+            ruling = f"d{i}:" + (self._decide(p, *operation) if whole else "a")
+            answer.append(ruling)
+            if ruling.startswith(f"d{i}:c"):
+                noted, field_name = self._part(int(p)).outcomes, f"{name}/{number % CALLS_IN_FLIGHT}"
+                before = noted.get(field_name, "")
+                noted[field_name] = (before if before.split(" ")[0] == str(number) else str(number)) + " " + ruling
+        return answer
+
+    def _decide(
+        self, p: str, counter: str, value: str, stored: str, settled: int, least: str, most: str, digest: str, s: int
+    ) -> str:
+        had = self._remembered(s, digest) if digest else None
+        if not value and had is not None:
+            return "r" + had[1:] if had.startswith(TAKEN) else "m"
+        unsettled = self._unsettled(counter)
+        total = value_of(Stored(int(stored) if stored else None, settled), unsettled)
+        if isinstance(total, Apart):
+            return "a"
+        known = "" if total is None else str(total)
+        if had is not None:
+            return ("r" if had == value else "m") + known
+        if not value and total is None:
+            return "n"
+        amount = int(value) if value else -(total or 0)
+        after = (total or 0) + amount
+        if (least and after < int(least)) or (most and after > int(most)):
+            return "b" + known
+        if not self._add(p, counter, amount):
+            return "x" + known
+        if digest:
+            self.ids[s, int(self.now_s() // s), digest] = value or TAKEN + known
+        return "c" + (str(after) if value else known)
 
 
 def batched(flat: list[Any], size: int) -> list[tuple[Any, ...]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from cluster.ring import partition_of
 from node.ports import Fenced, Settled, Step
-from node.settlement import FULL, Batch, Stored
+from node.settlement import FULL, Batch, Stored, outcomes_of
 
 
 @dataclass
@@ -20,14 +21,17 @@ class MemoryStore:
     incarnation: int = 0
     settled: dict[int, int] = field(default_factory=dict)
     calls: dict[int, dict[str, int]] = field(default_factory=dict)
+    outcomes: dict[int, dict[str, str]] = field(default_factory=dict)
     values: dict[str, int] = field(default_factory=dict)
+    updated: dict[str, datetime] = field(default_factory=dict)
     writers: dict[str, dict[Step, int]] = field(default_factory=dict)
+    _ticks: int = 0
 
     async def fence(self, lane: int, run_id: str, lost: bool) -> Fenced:
         if self.run_id != run_id or lost:
             self.run_id, self.incarnation = run_id, self.incarnation + 1
         settled = {p: self.settled.get(p, 0) for p in range(self.partitions)}
-        full = [counter for counter, value in self.values.items() if value >= FULL]
+        full = [counter for counter, value in self.values.items() if abs(value) >= FULL]
         return Fenced(self.cluster, self.incarnation, settled, full)
 
     async def enlist(self, lane: int, writer: str) -> None:
@@ -47,9 +51,15 @@ class MemoryStore:
             self.writers.pop(writer, None)
         for p, calls in self.calls.items():
             self.calls[p] = {name: number for name, number in calls.items() if name in self.writers}
+        for p, noted in self.outcomes.items():
+            self.outcomes[p] = {name: text for name, text in noted.items() if name.split("/")[0] in self.writers}
 
     async def settled_calls(self, lane: int, writer: str) -> dict[int, int]:
         return {p: calls[writer] for p, calls in self.calls.items() if writer in calls}
+
+    async def settled_outcomes(self, lane: int, writer: str) -> dict[int, list[str]]:
+        names = (f"{writer}/0", f"{writer}/1")
+        return outcomes_of(noted[name] for noted in self.outcomes.values() for name in names if name in noted)
 
     async def settle(self, batch: Batch) -> Settled:
         p = batch.partition
@@ -57,13 +67,24 @@ class MemoryStore:
         if moved:
             self.settled[p] = batch.number
             self.calls.setdefault(p, {}).update(batch.calls)
+            self.outcomes.setdefault(p, {}).update(batch.outcomes)
             for counter, amount in batch.sums.items():
                 self.values[counter] = self.values.get(counter, 0) + amount
-        full = [c for c, v in self.values.items() if v >= FULL and partition_of(c, self.partitions) == p]
+                self.updated[counter] = self._now()
+        full = [c for c, v in self.values.items() if abs(v) >= FULL and partition_of(c, self.partitions) == p]
         return Settled(moved, self.settled.get(p, 0), full)
 
     async def stored(self, counters: Sequence[str]) -> list[Stored]:
         return [
-            Stored(self.values.get(counter), self.settled.get(partition_of(counter, self.partitions), 0))
+            Stored(
+                self.values.get(counter),
+                self.settled.get(partition_of(counter, self.partitions), 0),
+                self.updated.get(counter),
+            )
             for counter in counters
         ]
+
+    def _now(self) -> datetime:
+        """No moment comes twice."""
+        self._ticks += 1
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._ticks)
