@@ -29,6 +29,7 @@ from node.config import Config
 from node.door import Door
 from node.encoder import Encoder
 from node.errors import LogUnavailable, Unavailable
+from node.halves import Halves
 from node.heads import Heads
 from node.health import Health
 from node.keep import Keep
@@ -42,6 +43,7 @@ from node.routes.http import application
 from node.serve import Hypercorn, Server, Uvicorn, listen
 from node.settler import Settler
 from node.store import PostgresStore
+from node.strategies.dist import Dist
 from node.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -97,7 +99,9 @@ class Node:
             config.inbox_max,
         )
         self._comeback = comeback
-        self.reader = Reader(redis_log, store, monotonic, deadline_s)
+        halves = Halves(store)
+        self.reader = Reader(redis_log, halves, monotonic, deadline_s)
+        self.dist = Dist(self.writer, self.reader, halves, redis_log, windows, monotonic, deadline_s)
         self.settler = Settler(redis_log, store, self.meter, lambda: self.agent.owned, config.flush_interval_ms / 1000)
         self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set)
         self._servers = self._build_servers()
@@ -196,7 +200,7 @@ class Node:
         self.meter.sources.append(door.meter_counted)
         public = application("tally")
         public.register_blueprint(increment.blueprint(door, self.writer, self.reader))
-        public.register_blueprint(batch.blueprint(door, self.writer))
+        public.register_blueprint(batch.blueprint(door, self.dist, config.idempotency_window_s))
         public.register_blueprint(ops.health_blueprint(self.health))
         operations = application("tally-operations")
         operations.register_blueprint(ops.health_blueprint(self.health))

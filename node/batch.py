@@ -1,4 +1,4 @@
-"""Many increments in one request. Pure: what is asked for, how it is bundled into calls, and what is answered.
+"""Many increments in one request. Pure: what is asked for, and what is answered.
 
 An ordinary body is decoded by msgspec in one pass; anything that could hide what msgspec does not look for (a member
 given twice, a NUL, a long key) goes through the strict reader, item by item, which also says what is wrong with each.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -26,11 +24,9 @@ from node.increment import (
     valid_key,
     valid_value,
 )
-from node.settlement import CALL_SUM_MAX
 
 ITEMS_MAX = 10_000
 BODY_BYTES_MAX = 4 * 1024 * 1024
-BUNDLE_MAX = 1000  # items counted in one call
 NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHORT = 128  # a text of so many characters has at most KEY_BYTES_MAX bytes
 MEMBERS = frozenset(("key", "value", "idempotency_key"))
@@ -116,96 +112,32 @@ def _item(item: Any) -> Given:
         return error
 
 
-@dataclass(slots=True)
-class Bundling:
-    """The items from `start` to `end` of a request, as they go into one call.
-
-    What has no idempotency key is summed by counter. Where a proxy may send the request a second time, each sum
-    becomes an item under the proxy's request id, so that it counts once whatever the proxy does.
-    """
-
-    start: int
-    end: int
-    sums: dict[str, int]
-    items: list[Increment]  # those with an idempotency key, then the guarded sums
-    positions: list[int]  # of those with an idempotency key, in the request
-    total: int
-
-    def refused(self, full: frozenset[str], outcomes: Sequence[Outcome]) -> frozenset[str]:
-        """The counters whose sum was refused."""
-        guarded = zip(self.items[len(self.positions) :], outcomes[len(self.positions) :], strict=True)
-        return full | {item.counter for item, outcome in guarded if outcome is Outcome.FULL}
-
-
-def bundle(namespace: str, given: Sequence[Given], request_id: str | None = None) -> list[Bundling]:
-    """At most BUNDLE_MAX items in each, nor more than one call may add. The same items make the same bundles."""
-    bundlings: list[Bundling] = []
-    start = 0
-    while start < len(given):
-        guard = f"{request_id}/{len(bundlings)}" if request_id else None
-        bundlings.append(_one_bundle(counter_name(namespace, ""), given, start, guard))
-        start = bundlings[-1].end
-    return bundlings
-
-
-def _one_bundle(prefix: str, given: Sequence[Given], start: int, guard: str | None) -> Bundling:
-    sums: dict[str, int] = {}
-    items: list[Increment] = []
-    positions: list[int] = []
-    total, end = 0, start
-    for end, item in enumerate(islice(given, start, start + BUNDLE_MAX), start):
-        if isinstance(item, BadRequest):
-            continue
-        total += item.value
-        if total > CALL_SUM_MAX:
-            total -= item.value
-            break
-        if item.idempotency_key is None:
-            sums[item.key] = sums.get(item.key, 0) + item.value
-        else:
-            items.append(Increment(prefix + item.key, item.value, item.idempotency_key))
-            positions.append(end)
-    else:
-        end += 1
-    if guard is None:
-        return Bundling(start, end, {prefix + key: n for key, n in sums.items()}, items, positions, total)
-    items += [Increment(prefix + key, n, guard, short_lived=True) for key, n in sums.items()]
-    return Bundling(start, end, {}, items, positions, total)
-
-
 Result = Outcome | TallyError
 
 
-def results(
-    namespace: str,
-    given: Sequence[Given],
-    bundlings: Sequence[Bundling],
-    answers: Sequence[tuple[frozenset[str], list[Outcome]] | TallyError],
-) -> list[Result]:
-    """What became of each item, in the order of the request."""
-    found: list[Result] = [Outcome.COUNTED] * len(given)
-    for bundling, answer in zip(bundlings, answers, strict=True):
-        if isinstance(answer, TallyError):
-            found[bundling.start : bundling.end] = [answer] * (bundling.end - bundling.start)
-            continue
-        full, outcomes = answer
-        for position, outcome in zip(bundling.positions, outcomes, strict=False):  # guarded sums come after them
-            found[position] = outcome
-        if refused := bundling.refused(full, outcomes):
-            _refuse(found, namespace, given, bundling, refused)
-    for position, item in enumerate(given):
-        if isinstance(item, BadRequest):
-            found[position] = item
-    return found
+def increments_of(namespace: str, given: Sequence[Given], request_id: str | None = None) -> list[Increment]:
+    """Of the items that are right. Those without an idempotency key of their own are guarded by the proxy's request id
+    where there is one, each by its place in the request: so it counts once, whatever the proxy sends again.
+    """
+    return [
+        Increment(
+            counter_name(namespace, item.key),
+            item.value,
+            item.idempotency_key or (f"{request_id}/{position}" if request_id else None),
+            short_lived=item.idempotency_key is None and request_id is not None,
+        )
+        for position, item in enumerate(given)
+        if isinstance(item, Item)
+    ]
 
 
-def _refuse(
-    found: list[Result], namespace: str, given: Sequence[Given], bundling: Bundling, refused: frozenset[str]
-) -> None:
-    for position in range(bundling.start, bundling.end):
-        item = given[position]
-        if isinstance(item, Item) and item.idempotency_key is None and counter_name(namespace, item.key) in refused:
-            found[position] = Outcome.FULL
+def results(given: Sequence[Given], increments: Sequence[Increment], outcomes: Sequence[Result]) -> list[Result]:
+    """What became of each item, in the order of the request. A proxy's own retry is none of its client's business."""
+    told = (
+        Outcome.COUNTED if outcome is Outcome.REPLAYED and increment.short_lived else outcome
+        for increment, outcome in zip(increments, outcomes, strict=True)
+    )
+    return [item if isinstance(item, BadRequest) else next(told) for item in given]
 
 
 DESCRIBED: dict[Outcome, dict[str, Any]] = {

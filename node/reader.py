@@ -1,8 +1,7 @@
 """Exact reads on any node: what Postgres has, plus what waits in Redis, put together by `settlement.value_of`.
 
 Reads are batched like writes: what was asked for while the last readings were under way is read together in the next.
-The stored half may come from a cache, however old: the batch numbers say whether it still fits, so the cache is never
-wrong, only useless.
+The stored half may come from a cache, however old: see `halves.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from itertools import islice
 
 from node.awaited import resolve
 from node.errors import LogUnavailable, LogUnrepaired, NotFound, TallyError, Unavailable
-from node.ports import Log, Store
+from node.halves import Halves
+from node.ports import Log
 from node.settlement import Apart, Stored, Unsettled, value_of
 
 READ_MAX = 512  # counters in one reading
 READINGS_IN_FLIGHT = 2
 TRIES_MAX = 8  # a settle between the two reads costs one; so many in a row mean that the stores do not fit together
-CACHE_MAX = 100_000
 WAITING_MAX = 10_000
 PAUSE_S = 0.005
 REPAIR_POLL_S = 0.02
@@ -42,15 +41,17 @@ class Asked:
             self.reply(NotFound() if result is None else result)
 
 
+Read = tuple[int | None, Stored]  # a counter's value, None when it is not known; and the half of it in Postgres
+
+
 class Reader:
     """The values of counters, for many callers at once. `now` gives monotonic seconds."""
 
-    def __init__(self, log: Log, store: Store, now: Callable[[], float], deadline_s: float = 5.0) -> None:
-        self._log, self._store, self._now, self._deadline_s = log, store, now, deadline_s
+    def __init__(self, log: Log, halves: Halves, now: Callable[[], float], deadline_s: float = 5.0) -> None:
+        self._log, self._halves, self._now, self._deadline_s = log, halves, now, deadline_s
         self._waiting: dict[str, list[Asked]] = {}
         self._reading: set[Asked] = set()  # those whose value is on its way
         self._work = asyncio.Event()
-        self._cache: dict[str, Stored] = {}
 
     def ask(self, counter: str, reply: Callable[[int | TallyError], None]) -> None:
         """Everything acknowledged before is in the value that `reply` gets: or NotFound, or Unavailable.
@@ -71,10 +72,18 @@ class Reader:
         self.ask(counter, partial(resolve, answer))
         return await answer
 
+    async def values(self, counters: Sequence[str]) -> dict[str, Read]:
+        """Everything acknowledged before is in them. Errors: Unavailable."""
+        found: dict[str, Read] = {}
+        for start in range(0, len(counters), READ_MAX):
+            found.update(await self._read(list(dict.fromkeys(counters[start : start + READ_MAX]))))
+        return found
+
     async def run(self) -> None:
         """Reads until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="reader deadlines")
+            tasks.create_task(self._halves.run(), name="stored halves")
             for _ in range(READINGS_IN_FLIGHT):
                 tasks.create_task(self._keep_reading(), name="reader")
 
@@ -95,25 +104,26 @@ class Reader:
                     each.answer(error)
             else:
                 for counter, several in asked.items():
+                    value, _ = values[counter]
                     for each in several:
-                        each.answer(values[counter])
+                        each.answer(value)
             finally:
                 self._reading.difference_update(reading)
 
-    async def _read(self, counters: Sequence[str]) -> dict[str, int | None]:
-        values: dict[str, int | None] = {}
+    async def _read(self, counters: Sequence[str]) -> dict[str, Read]:
+        values: dict[str, Read] = {}
         missing = list(counters)
         for attempt in range(TRIES_MAX):
-            stored = await self._stored(missing)
+            stored = await self._halves.of(missing)
             readings = zip(missing, stored, await self._unsettled(missing), strict=True)
             missing = []
             for counter, half, unsettled in readings:
                 value = value_of(half, unsettled)
                 if isinstance(value, Apart):
-                    self._cache.pop(counter, None)
+                    self._halves.forget(counter)
                     missing.append(counter)
                 else:
-                    values[counter] = value
+                    values[counter] = value, half
             if not missing:
                 return values
             await asyncio.sleep(PAUSE_S * attempt)
@@ -129,20 +139,6 @@ class Reader:
                 if self._now() > give_up_at:
                     raise
             await asyncio.sleep(REPAIR_POLL_S)
-
-    async def _stored(self, counters: list[str]) -> list[Stored]:
-        """Out of the cache where it has them. Two loops share the cache, so nothing is looked up in it after an
-        await.
-        """
-        found = {counter: self._cache.get(counter) for counter in counters}
-        missing = [counter for counter, stored in found.items() if stored is None]
-        if missing:
-            fresh = dict(zip(missing, await self._store.stored(missing), strict=True))
-            found.update(fresh)
-            while len(self._cache) > CACHE_MAX - len(fresh):
-                del self._cache[next(iter(self._cache))]  # the oldest: it is the likeliest to be useless
-            self._cache.update(fresh)
-        return [stored for stored in found.values() if stored is not None]
 
     async def _sweep(self) -> None:
         while True:

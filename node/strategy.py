@@ -76,10 +76,16 @@ class Receipt:
 
 
 class Strategy(Protocol):
-    """Errors of all: Unavailable, with whether it was counted; the caller's own are answers (Outcome), not errors."""
+    """Counters are full names, "<namespace>:<key>".
+
+    Errors of all: Unavailable, with whether it was counted; the caller's own are answers (Outcome), not errors.
+    """
 
     async def add_many(self, namespace: Namespace, increments: Sequence[Increment]) -> list[Outcome | TallyError]:
-        """What became of each, in order; each is as if it came alone, and an error is one increment's own."""
+        """What became of each, in order; each is as if it came alone, and an error is one increment's own.
+
+        A proxy's request id guards one increment: each of a request gets its own, like "<request id>/<position>".
+        """
         ...
 
     async def add(self, namespace: Namespace, increment: Increment, bounds: Bounds) -> Added:
@@ -91,7 +97,8 @@ class Strategy(Protocol):
     ) -> Taken:
         """Takes off exactly what it returns.
 
-        Errors: NotFound, when the counter is not known; Mismatch, when the idempotency key was an increment's.
+        Errors: NotFound, when the counter is not known; Mismatch, when the idempotency key was an increment's;
+        CounterFull, when so much cannot be taken off at once.
         """
         ...
 

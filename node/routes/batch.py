@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 from quart import Blueprint, Response, request
 
 from node.answers import Answer, of_error
-from node.batch import Bundling, bundle, describe, parse_batch, results, valid_namespace, worst
-from node.call import Outcome
+from node.batch import describe, increments_of, parse_batch, results, valid_namespace, worst
 from node.door import Door
 from node.errors import TallyError
 from node.routes.http import body, only, peer, respond
-from node.writer import Writer
-
-BundleAnswer = tuple[frozenset[str], list[Outcome]] | TallyError
+from node.strategy import Namespace, Strategy
 
 
-def blueprint(door: Door, writer: Writer) -> Blueprint:
+def blueprint(door: Door, dist: Strategy, window_s: int) -> Blueprint:
     routes = Blueprint("batch", __name__)
 
     @routes.post("/v1/<namespace>/increments/batch")
@@ -30,9 +25,9 @@ def blueprint(door: Door, writer: Writer) -> Blueprint:
             given = parse_batch(only("Content-Type"), await body())
         except TallyError as error:
             return respond(door.failed(error, detailed=True))
-        bundlings = bundle(namespace, given, request_id)
-        answers = await asyncio.gather(*(count(writer, bundling) for bundling in bundlings))
-        found = results(namespace, given, bundlings, answers)
+        increments = increments_of(namespace, given, request_id)
+        outcomes = await dist.add_many(Namespace(namespace, idempotency_window_s=window_s), increments)
+        found = results(given, increments, outcomes)
         door.counted_batch(found)
         described = describe(found, minimal="return=minimal" in request.headers.get("Prefer", ""))
         trouble = worst(found)
@@ -42,18 +37,3 @@ def blueprint(door: Door, writer: Writer) -> Blueprint:
         return respond(Answer(503, answer.body[:-1] + b"," + msgspec.json.encode(described)[1:], answer.headers))
 
     return routes
-
-
-async def count(writer: Writer, bundling: Bundling) -> BundleAnswer:
-    """One bundle's outcomes; an error is a value here, for the other bundles go on."""
-    answer: asyncio.Future[BundleAnswer] = asyncio.get_running_loop().create_future()
-
-    def reply(result: BundleAnswer) -> None:
-        if not answer.done():
-            answer.set_result(result)
-
-    try:
-        writer.submit_bundle(bundling.sums, bundling.items, bundling.total, reply)
-    except TallyError as error:
-        return error
-    return await answer

@@ -12,10 +12,12 @@ import pytest
 
 from node.call import Windows
 from node.comeback import Comeback
+from node.halves import Halves
 from node.increment import Increment
 from node.keep import Keep
 from node.reader import Reader
 from node.settler import Settler
+from node.strategies.dist import Dist
 from node.writer import Writer
 from tests.twins.log import MemoryLog
 from tests.twins.meter import MemoryMeter
@@ -39,15 +41,23 @@ class World:
         self.alive.add(name)
         comeback = Comeback(self.log, self.store, 0, name, self._alive, lease_s, monotonic)
         keep = Keep(60.0, bytes_max)
-        return Writer(
-            self.log, comeback, keep, name, PARTITIONS, Windows(), monotonic, **{"deadline_s": 5.0} | settings
-        )
+        settings = {"windows": Windows(), "deadline_s": 5.0} | settings
+        return Writer(self.log, comeback, keep, name, PARTITIONS, now=monotonic, **settings)
 
     async def _alive(self) -> frozenset[str]:
         return frozenset(self.alive)
 
     def reader(self, deadline_s: float = 5.0) -> Reader:
-        return Reader(self.log, self.store, monotonic, deadline_s)
+        return Reader(self.log, Halves(self.store), monotonic, deadline_s)
+
+    @asynccontextmanager
+    async def dist(self, name: str = "n1", **settings: Any) -> AsyncIterator[Dist]:
+        """A node's own, with the parts that it needs running."""
+        windows, deadline_s = Windows(), settings.get("deadline_s", 5.0)
+        writer, halves = self.writer(name, windows=windows, **settings), Halves(self.store)
+        reader = Reader(self.log, halves, monotonic, deadline_s)
+        async with running(writer, reader):
+            yield Dist(writer, reader, halves, self.log, windows, monotonic, deadline_s)
 
     def settler(self, owned: frozenset[int] = ALL) -> Settler:
         return Settler(self.log, self.store, self.meter, lambda: owned, interval_s=3600)

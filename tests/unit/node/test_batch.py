@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node import batch
-from node.batch import Item, bundle, describe, parse_batch, results, valid_namespace, worst
+from node.batch import Item, describe, increments_of, parse_batch, results, valid_namespace, worst
 from node.call import Outcome
 from node.errors import BadRequest, LogUnavailable, Unanswered
-from node.increment import VALUE_MAX
-from node.settlement import CALL_SUM_MAX
+from node.increment import VALUE_MAX, Increment
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
@@ -110,64 +109,31 @@ def test_the_quick_reader_agrees_with_the_strict_one(items, ascii_only):
         assert quick == strict
 
 
-ITEMS_GIVEN = st.lists(
-    st.builds(
-        Item,
-        st.sampled_from("abc"),
-        st.integers(0, 9) | st.just(VALUE_MAX),
-        st.none() | st.sampled_from("xyz"),
-    ),
-    max_size=400,
-)
-
-
-@given(ITEMS_GIVEN, st.none() | st.just("request-1"))
-def test_bundling_loses_and_adds_nothing(items, request_id):
-    bundlings = bundle("shop", items, request_id)
-    for each in bundlings:
-        assert sum(each.sums.values()) + sum(item.value for item in each.items) == each.total <= CALL_SUM_MAX
-        if request_id:
-            assert not each.sums
-    assert sum(each.total for each in bundlings) == sum(item.value for item in items)
-    assert [p for each in bundlings for p in range(each.start, each.end)] == list(range(len(items)))
-
-
-def test_a_batch_that_a_proxy_sends_again_carries_the_same_ids():
-    items = parsed([{"key": key, "value": 1} for key in "abab"] * 800)
-    first, again = (bundle("shop", items, "request-1") for _ in range(2))
-    assert [each.items for each in first] == [each.items for each in again]
-    ids = [(item.counter, item.idempotency_key) for each in first for item in each.items]
-    assert len(ids) == len(set(ids)) == 2 * len(first)
-
-
 def test_outcomes_find_their_items():
     items = parsed(
         [
             {"key": "a", "value": 1},
-            {"key": "a", "value": 1, "idempotency_key": "x"},
             {"key": "", "value": 1},
-            {"key": "b", "value": 1},
-            {"key": "b", "value": 1, "idempotency_key": "y"},
+            {"key": "b", "value": 2, "idempotency_key": "y"},
         ]
     )
-    (one,) = bundle("shop", items)
-    found = results("shop", items, [one], [(frozenset({"shop:b"}), [Outcome.REPLAYED, Outcome.MISMATCH])])
-    assert found[:2] == [Outcome.COUNTED, Outcome.REPLAYED]
-    assert isinstance(found[2], BadRequest)
-    assert found[3:] == [Outcome.FULL, Outcome.MISMATCH]
+    increments = increments_of("shop", items)
+    assert increments == [Increment("shop:a", 1), Increment("shop:b", 2, "y")]
+    found = results(items, increments, [Outcome.REPLAYED, Outcome.MISMATCH])
+    assert (found[0], found[2]) == (Outcome.REPLAYED, Outcome.MISMATCH)
+    assert isinstance(found[1], BadRequest)
     described = describe(found, minimal=False)
-    assert (described["counted"], described["replayed"], described["refused"]) == (1, 1, 3)
-    assert [each["status"] for each in described["results"]] == ["counted", "replayed", "refused", "refused", "refused"]
+    assert (described["counted"], described["replayed"], described["refused"]) == (0, 1, 2)
+    assert [each["status"] for each in described["results"]] == ["replayed", "refused", "refused"]
     assert "results" not in describe(found, minimal=True)
 
 
-def test_a_guarded_sum_that_was_counted_before_is_counted_and_a_full_one_is_refused():
-    items = parsed(
-        [{"key": "a", "value": 1}, {"key": "b", "value": 1}, {"key": "c", "value": 1, "idempotency_key": "x"}]
-    )
-    (one,) = bundle("shop", items, "request-1")
-    found = results("shop", items, [one], [(frozenset(), [Outcome.COUNTED, Outcome.REPLAYED, Outcome.FULL])])
-    assert found == [Outcome.COUNTED, Outcome.FULL, Outcome.COUNTED]
+def test_what_a_proxy_sends_again_is_guarded_and_its_client_hears_nothing_of_it():
+    items = parsed([{"key": "a", "value": 1}, {"key": "b", "value": 1, "idempotency_key": "x"}])
+    increments = increments_of("shop", items, "request-1")
+    assert increments == [Increment("shop:a", 1, "request-1/0", short_lived=True), Increment("shop:b", 1, "x")]
+    found = results(items, increments, [Outcome.REPLAYED, Outcome.REPLAYED])
+    assert found == [Outcome.COUNTED, Outcome.REPLAYED]
 
 
 def test_an_item_in_doubt_decides_what_the_request_is_answered():

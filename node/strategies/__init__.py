@@ -1,0 +1,1 @@
+"""The three ways of counting; `node/strategy.py` has their contract."""
