@@ -102,7 +102,14 @@ class Node:
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
         self.dist = Dist(self.writer, self.reader, halves, redis_log, windows, monotonic, deadline_s)
-        self.settler = Settler(redis_log, store, self.meter, lambda: self.agent.owned, config.flush_interval_ms / 1000)
+        self.settler = Settler(
+            redis_log,
+            store,
+            self.meter,
+            lambda: self.agent.owned,
+            config.flush_interval_ms / 1000,
+            self.writer.come_back,
+        )
         self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set)
         self._servers = self._build_servers()
 

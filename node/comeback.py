@@ -6,13 +6,18 @@
     remember   put back the ids of own calls that Postgres has
     barrier    wait until every other writer has done so, or is dead: an id that only its writer knows could be
                counted again
-    replay     make the own calls again, with their numbers, that neither Redis nor Postgres has; some only in part
+    replay     make the own answered calls again, with their numbers, that neither Redis nor Postgres has; some only in
+               part
+    barrier    wait again: an id that was answered with one value could be counted now with another. Then come the
+               calls in flight, and new ones
 
 A decided operation (add-and-get, reset) is never decided twice. One that was answered is kept as the addition it came
 to. One in flight is told what was decided if Redis still has its call's answer, or Postgres its outcome; if neither,
 it was counted nowhere, and its node asks again.
 
 When the incarnation is the one in which this writer last came back, the first two are all there is to do.
+Redis may go back in time again meanwhile, or be flushed: an append names the incarnation, and a repair the life of the
+Redis that was found, so neither does anything to another.
 So an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed.
 """
 
@@ -21,12 +26,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.errors import LogUnavailable, Misconfigured
 from node.keep import Keep, settled_parts
 from node.payload import ids_of, rulings_of
-from node.ports import Appender, Fenced, Log, RememberedId, Step, Store
+from node.ports import Appender, Facts, Fenced, Log, RememberedId, Step, Store
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,21 @@ class Unfinished:
     payload: bytes
     partitions: frozenset[int]
     answered: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The Redis that a writer comes back to, fenced and repaired."""
+
+    incarnation: int
+    run_id: str
+    life: str
+    last: int  # number of the writer's last call that it knows
+
+    def is_still(self, facts: Facts) -> bool:
+        return (facts.incarnation, facts.life) == (self.incarnation, self.life) and (
+            facts.run_id == facts.repaired_run == self.run_id
+        )
 
 
 class Comeback:
@@ -65,56 +85,57 @@ class Comeback:
         self._absent: dict[str, float] = {}  # since when a writer that is waited for has had no lease
         self._gone: dict[str, float] = {}  # ... or any other
         self.incarnation: int | None = None  # in which this writer has come back
+        self._found: Found | None = None  # the Redis to which it has
         self.replayed = 0  # calls that had to be made again
         self.lost = 0  # ... and that could not be, for they were no longer kept
 
-    async def run(self, appender: Appender, keep: Keep, flight: Sequence[Unfinished], last: int) -> None:
-        """`last` is the number of the last call that was formed. Errors: Unavailable; Misconfigured."""
+    async def run(
+        self,
+        appender: Appender,
+        keep: Keep,
+        flight: Sequence[Unfinished],
+        last: int,
+        broken: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`last` is the number of the last call that was formed; `broken` says whether the appender's connection is.
+
+        Errors: Unavailable; Misconfigured.
+        """
         if not self._enlisted:
             await self._store.enlist(self._lane, self._name)
             self._enlisted = True
-        fenced = await self._fence(lost=False)
-        introduced = await self._log.introduce(self._name, 0)
         answered = flight[0].number - 1 if flight else last
-        if fenced.incarnation == self.incarnation and introduced.last < answered:
-            fenced = await self._fence(lost=True)  # the same server, and yet it has forgotten
-        if fenced.incarnation == self.incarnation:
+        found = await self._find(answered)
+        if found.incarnation == self.incarnation:
+            self._found = found
             return
         settled = await self.settled()
         answered_before = [Unfinished(kept.number, kept.payload, kept.partitions, _nobody) for kept in keep]
-        calls = [*answered_before, *flight]
         # What Postgres has of these calls does not change any more: it is fenced, and this writer has made none since.
         outcomes = await self._store.settled_outcomes(self._lane, self._name) if flight else {}
-        await self._remember(calls, settled, outcomes)
-        await self._step_done("remembered", fenced.incarnation)
-        while await self._behind("remembered", fenced.incarnation):
-            await asyncio.sleep(POLL_S)
-        # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
-        # order.
-        forgotten = [call for call in answered_before if call.number > introduced.last]
-        await self._replay(appender, [*forgotten, *flight], settled, outcomes)
-        self._report_lost(keep.given_up, introduced.last)
-        reached = max([introduced.last, *(call.number for call in calls)])
+        await self._remember([*answered_before, *flight], settled, outcomes)
+        await self._all_have("remembered", found, broken)
+        forgotten = [call for call in answered_before if call.number > found.last]
+        await self._replay(appender, found, forgotten, settled, {})
+        self._report_lost(keep.given_up, found.last)
+        reached = max([found.last, *(call.number for call in answered_before)])
         if reached < answered:  # the next call must follow the last one, also where that is no longer kept
-            await self._made_again(appender, answered, NOTHING, frozenset())
-        await self._step_done("replayed", fenced.incarnation)
-        self.incarnation = fenced.incarnation
-        await self.note_whole()
+            await self._made_again(appender, found, answered, NOTHING, frozenset())
+        await self._all_have("replayed", found, broken)
+        # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
+        # order. Nobody was told that they count, so they come after everything of which somebody was.
+        await self._replay(appender, found, flight, settled, outcomes)
+        self.incarnation, self._found = found.incarnation, found
+        await self._log.whole(found.incarnation)
 
     async def is_over(self) -> bool:
         """Whether Redis is no longer what this writer came back to: it must come back again."""
         facts = await self._log.facts()
-        if facts.trouble is not None or facts.incarnation != self.incarnation:
+        if facts.trouble is not None or self._found is None or not self._found.is_still(facts):
             return True
         if facts.whole != self.incarnation:
-            await self.note_whole()
+            await self._note_whole(self._found.incarnation)
         return False
-
-    async def note_whole(self) -> None:
-        """Opens Redis for reads once nobody has anything left to put back."""
-        assert self.incarnation is not None
-        if not await self._behind("replayed", self.incarnation):
-            await self._log.whole(self.incarnation)
 
     async def settled(self) -> dict[int, int]:
         """partition -> number of this writer's last call that Postgres has"""
@@ -130,18 +151,32 @@ class Comeback:
 
     # --- the steps ------------------------------------------------------------------------------------------------
 
-    async def _fence(self, lost: bool) -> Fenced:
+    async def _find(self, answered: int) -> Found:
+        """Fences and repairs. `answered` is the number of this writer's last call that was answered."""
         facts = await self._log.facts()
         if facts.trouble is not None:
             raise LogUnavailable(facts.trouble)
-        fenced = await self._store.fence(self._lane, facts.run_id, lost or facts.cluster is None)
+        fenced, life = await self._fence(facts, lost=facts.cluster is None)
+        introduced = await self._log.introduce(self._name, 0)
+        if fenced.incarnation == self.incarnation and introduced.last < answered:
+            # the same server, and yet it has forgotten
+            fenced, life = await self._fence(replace(facts, life=life), lost=True)
+        return Found(fenced.incarnation, facts.run_id, life, introduced.last)
+
+    async def _fence(self, facts: Facts, lost: bool) -> tuple[Fenced, str]:
+        """-> the lane, and the life of the Redis that was repaired"""
+        fenced = await self._store.fence(self._lane, facts.run_id, lost)
         if facts.cluster not in (None, fenced.cluster):
             raise Misconfigured(
                 f"Redis holds batches of cluster {facts.cluster}, Postgres is {fenced.cluster}'s; "
                 "check TALLY_REDIS_URL and TALLY_POSTGRES_DSN"
             )
-        await self._log.repair(fenced)
-        return fenced
+        return fenced, await self._log.repair(fenced, facts)
+
+    async def _note_whole(self, incarnation: int) -> None:
+        """Opens Redis for reads once nobody has anything left to put back."""
+        if not await self._behind("replayed", incarnation):
+            await self._log.whole(incarnation)
 
     async def _remember(
         self, calls: Sequence[Unfinished], settled: dict[int, int], outcomes: dict[int, list[str]]
@@ -156,22 +191,25 @@ class Comeback:
     async def _replay(
         self,
         appender: Appender,
+        found: Found,
         calls: Sequence[Unfinished],
         settled: dict[int, int],
         outcomes: dict[int, list[str]],
     ) -> None:
         for call in calls:
             skipped = settled_parts(call.number, call.partitions, settled)
-            answer = await self._made_again(appender, call.number, call.payload, skipped)
+            answer = await self._made_again(appender, found, call.number, call.payload, skipped)
             call.answered(" ".join([answer, *outcomes.get(call.number, ())]))  # the last word on an operation counts
         if calls:
             self.replayed += len(calls)
             log.warning("Redis went back in time: %d calls were made again", len(calls))
 
-    async def _made_again(self, appender: Appender, number: int, payload: bytes, skipped: frozenset[int]) -> str:
+    async def _made_again(
+        self, appender: Appender, found: Found, number: int, payload: bytes, skipped: frozenset[int]
+    ) -> str:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await appender.replay(self._name, number, payload, skipped)
+                return await appender.replay(self._name, found.incarnation, number, payload, skipped)
         except TimeoutError:
             raise LogUnavailable from None
 
@@ -185,11 +223,16 @@ class Comeback:
                 self._name,
             )
 
-    async def _step_done(self, step: Step, incarnation: int) -> None:
-        if not await self._store.mark(self._name, step, incarnation):
+    async def _all_have(self, step: Step, found: Found, broken: Callable[[], bool]) -> None:
+        """The barrier: this writer has done the step, and returns when everyone has."""
+        if not await self._store.mark(self._name, step, found.incarnation):
             raise Misconfigured(
                 f"{self._name} was away for so long that it was taken for dead; the node must start anew"
             )
+        while await self._behind(step, found.incarnation):
+            if broken() or not found.is_still(await self._log.facts()):
+                raise LogUnavailable("Redis went back in time again")
+            await asyncio.sleep(POLL_S)
 
     async def _behind(self, step: Step, incarnation: int) -> list[str]:
         """Who has not done a step, the dead left out: a writer without a lease for a lease is struck off the list.

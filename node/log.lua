@@ -1,7 +1,8 @@
 #!lua name=tally_log_VERSION
 -- Numbered batches in Redis. Every function works on one lane; keys[1] is its prefix with the hash tag, so that all of the
 -- lane's keys lie in one slot. The keys:
---   <lane>:meta            hash: cluster (id), incarnation, whole (the incarnation in which everything is back)
+--   <lane>:meta            hash: cluster (id), incarnation, whole (the incarnation in which everything is back), run (of the
+--                          server that was repaired), life (given to an empty Redis: another after it was flushed)
 --   <lane>:open            hash: partition -> number of the open batch. No number: appends are refused until it is repaired
 --   <lane>:sealed          hash: partition -> number of the sealed batch, where there is one
 --   <lane>:b:<p>:<n>       hash: counter -> sum                   batch n of partition p
@@ -69,9 +70,15 @@ local function is_whole(lane)
   return meta[1] and meta[1] == meta[2]
 end
 
+-- Whether it is whole, and this very server was repaired: one that came back, and that nobody has found yet, looks whole too.
+local function is_readable(lane, run) return is_whole(lane) and redis.call('HGET', lane .. ':meta', 'run') == run end
+
 -- The answer of a call that was run before, an error when it must not be run, nil when it is the writer's next. A call that is
 -- replayed need not follow the last one: those between are in Postgres, or are nowhere any more.
-local function known_answer(me, call, replayed)
+local function known_answer(lane, me, incarnation, call, replayed)
+  if redis.call('HGET', lane .. ':meta', 'incarnation') ~= incarnation then
+    return refuse('UNREPAIRED', 'this writer has not come back in this incarnation')
+  end
   local seen = redis.call('HMGET', me, 'last', call)
   if not seen[1] then return refuse('UNREPAIRED', 'this writer is not introduced') end
   local last, number = tonumber(seen[1]), tonumber(call)
@@ -303,20 +310,21 @@ local function decide_all(lane, writer, call, decided, open, any_full, now, exce
   end
 end
 
--- args: writer, call number, payload; for a replay also the partitions that have this call in Postgres, as a JSON array: what
--- belongs to them is not added again, but its ids are remembered. Answer: the exceptions, as node/call.py describes them.
+-- args: writer, the incarnation it has come back in, call number, payload; for a replay also the partitions that have this call
+-- in Postgres, as a JSON array: what belongs to them is not added again, but its ids are remembered. Answer: the exceptions, as
+-- node/call.py describes them.
 local function append(keys, args)
-  local lane, writer, call = keys[1], args[1], args[2]
+  local lane, writer, call = keys[1], args[1], args[3]
   local me = lane .. ':w:' .. writer
-  local answer = known_answer(me, call, args[4])
+  local answer = known_answer(lane, me, args[2], call, args[5])
   if answer then return answer end
-  local payload = cjson.decode(args[3])
+  local payload = cjson.decode(args[4])
   local open, unrepaired = open_batches(lane, payload)
   if unrepaired then return unrepaired end
   local now = tonumber(redis.call('TIME')[1])
   local any_full = redis.call('EXISTS', lane .. ':full') == 1
   local exceptions, skipped = {}, {}
-  for _, p in ipairs(args[4] and cjson.decode(args[4]) or {}) do skipped[p] = true end
+  for _, p in ipairs(args[5] and cjson.decode(args[5]) or {}) do skipped[p] = true end
   local fresh, repeats = judge(lane, payload.ids, now, exceptions, skipped)
 
   for p, batch in pairs(open) do
@@ -325,7 +333,7 @@ local function append(keys, args)
   add_sums(lane, open, any_full, payload.sums, exceptions, skipped)
   remember(fresh, repeats, add_fresh(lane, open, any_full, fresh), exceptions)
   if payload.decided then
-    decide_all(lane, writer, call, payload.decided, open, any_full, now, exceptions, not args[4] and is_whole(lane))
+    decide_all(lane, writer, call, payload.decided, open, any_full, now, exceptions, not args[5] and is_whole(lane))
   end
 
   answer = table.concat(exceptions, ' ')
@@ -407,13 +415,17 @@ local function drop(keys, args)
   return drop_settled(keys[1], args[1], args[2])
 end
 
--- args: cluster id, incarnation, {"<partition>": <settled>} as JSON, full counters... A batch numbered <= settled is what is
--- left of the settled one, so it goes; the open number is then the next. Any node may do this, at any time, again.
+-- args: cluster id, incarnation, {"<partition>": <settled>} as JSON, the run and the life that were found, a life for a Redis
+-- that has none, full counters... A batch numbered <= settled is what is left of the settled one, so it goes; the open number is
+-- then the next. Any node may do this, at any time, again. Answer: the life. An incarnation that was raised for the Redis before
+-- it was flushed says nothing of the one after.
 local function repair(keys, args)
   local lane, meta = keys[1], keys[1] .. ':meta'
-  local known = tonumber(redis.call('HGET', meta, 'incarnation') or '0')
+  local noted = redis.call('HMGET', meta, 'incarnation', 'life')
+  local known, life = tonumber(noted[1] or '0'), noted[2] or ''
   if known > tonumber(args[2]) then return refuse('STALE', 'incarnation ' .. known .. ' is newer than ' .. args[2]) end
-  note_full(lane, args, 4)
+  if life ~= args[5] then return refuse('STALE', 'Redis is not the one that was found') end
+  note_full(lane, args, 7)
   for p, settled in pairs(cjson.decode(args[3])) do
     drop_settled(lane, p, settled)
     local open = tonumber(redis.call('HGET', lane .. ':open', p) or '0')
@@ -422,8 +434,9 @@ local function repair(keys, args)
       redis.call('HSET', lane .. ':open', p, string.format('%d', settled + 1))
     end
   end
-  redis.call('HSET', meta, 'cluster', args[1], 'incarnation', args[2])
-  return 'OK'
+  if life == '' then life = args[6] end
+  redis.call('HSET', meta, 'cluster', args[1], 'incarnation', args[2], 'run', args[4], 'life', life)
+  return life
 end
 
 -- args: how many buckets at most. Deletes those of windows that nobody looks into any more, a piece at a time.
@@ -449,20 +462,20 @@ local function forget_ids(keys, args)
   return left
 end
 
--- args: seconds, digest. Answer: the value that is remembered of an id, or false.
+-- args: the run of the server that is meant, seconds, digest. Answer: the value that is remembered of an id, or false.
 local function receipt(keys, args)
-  local lane, seconds, digest = keys[1], tonumber(args[1]), args[2]
-  if not is_whole(lane) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
+  local lane, seconds, digest = keys[1], tonumber(args[2]), args[3]
+  if not is_readable(lane, args[1]) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
   local window, bucket = math.floor(tonumber(redis.call('TIME')[1]) / seconds), bucket_of(digest)
   return redis.call('HGET', window_prefix(lane, seconds, window) .. bucket, digest)
     or redis.call('HGET', window_prefix(lane, seconds, window - 1) .. bucket, digest)
 end
 
--- args: [{"p": "<partition>", "c": ["<counter>", ...]}, ...] as JSON. Answer: for each partition {open number, sealed number,
--- {sums in the sealed batch}, {sums in the open one}}, false where there is none.
+-- args: the run of the server that is meant, [{"p": "<partition>", "c": ["<counter>", ...]}, ...] as JSON. Answer: for each
+-- partition {open number, sealed number, {sums in the sealed batch}, {sums in the open one}}, false where there is none.
 local function read(keys, args)
-  local lane, groups, partitions, answer = keys[1], cjson.decode(args[1]), {}, {}
-  if not is_whole(lane) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
+  local lane, groups, partitions, answer = keys[1], cjson.decode(args[2]), {}, {}
+  if not is_readable(lane, args[1]) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
   for i, group in ipairs(groups) do partitions[i] = group.p end
   local open = redis.call('HMGET', lane .. ':open', unpack(partitions))
   local sealed = redis.call('HMGET', lane .. ':sealed', unpack(partitions))

@@ -21,6 +21,8 @@ class Facts:
     cluster: str | None  # id of the cluster whose batches it holds; None when it holds none (new, or flushed)
     incarnation: int | None
     whole: int | None = None  # the incarnation in which every writer has put back what Redis had lost
+    life: str | None = None  # another after Redis was flushed, which the same server may be
+    repaired_run: str | None = None  # the run_id it was last repaired under
     trouble: str | None = None  # why it cannot keep the promises: no AOF, eviction allowed
 
 
@@ -58,16 +60,17 @@ RememberedId = tuple[int, str, str]  # (window in seconds, digest, value)
 class Appender(Protocol):
     """One connection to a lane, on which calls stay in order. Once it has failed it is never used again."""
 
-    async def append(self, writer: str, number: int, payload: bytes) -> str:
+    async def append(self, writer: str, incarnation: int, number: int, payload: bytes) -> str:
         """Adds a call's increments to the open batches, once, and answers its exceptions (see call.py).
 
         A call that comes again gets the answer it got before. Several may be awaited at once, and are run in the
         order in which they were made. Errors: LogRefused when Redis answered that it changed nothing (LogGap: because
-        a call before it was refused; LogUnrepaired: resume first); LogUnavailable when nobody knows whether it was run.
+        a call before it was refused; LogUnrepaired: the writer has not come back in the incarnation that Redis is
+        in); LogUnavailable when nobody knows whether it was run.
         """
         ...
 
-    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+    async def replay(self, writer: str, incarnation: int, number: int, payload: bytes, skipped: Collection[int]) -> str:
         """`append` of a call that Redis may have lost, but for the partitions that have it in Postgres.
 
         It need not follow the writer's last call. Errors: as `append`.
@@ -104,10 +107,11 @@ class Log(Protocol):
         """Notes that every writer has put back what was lost; until then reads are refused."""
         ...
 
-    async def repair(self, fenced: Fenced) -> None:
-        """Drops what Postgres has settled, gives every partition its number, notes the incarnation.
+    async def repair(self, fenced: Fenced, found: Facts) -> str:
+        """Drops what Postgres has settled, gives every partition its number, notes the incarnation; -> Redis' life.
 
-        Errors: LogUnrepaired when a newer incarnation is noted there already.
+        Errors: LogUnrepaired when a newer incarnation is noted there already, or Redis is not in the life that was
+        found.
         """
         ...
 

@@ -23,13 +23,22 @@ AT_ONCE = 2  # partitions settled at the same time by one node
 
 
 class Settler:
-    """Settles what `owned()` says, every `interval_s` and whenever it is woken."""
+    """Settles what `owned()` says, every `interval_s` and whenever it is woken.
+
+    `outdated` is called when Postgres is fenced for a Redis that nobody has repaired since: who did it may have died.
+    """
 
     def __init__(
-        self, log: Log, store: Store, meter: Meter, owned: Callable[[], frozenset[int]], interval_s: float
+        self,
+        log: Log,
+        store: Store,
+        meter: Meter,
+        owned: Callable[[], frozenset[int]],
+        interval_s: float,
+        outdated: Callable[[], None] = lambda: None,
     ) -> None:
         self._log, self._store, self._meter = log, store, meter
-        self._owned, self._interval_s = owned, interval_s
+        self._owned, self._interval_s, self._outdated = owned, interval_s, outdated
         self._wake = asyncio.Event()
         self.trouble: str | None = None
         self.went_back: set[int] = set()  # partitions of which Postgres has settled less than Redis sealed
@@ -82,6 +91,7 @@ class Settler:
                     self._note_went_back(partition, batch.number, settled.settled)
                 case After.SEAL_AGAIN:
                     log.info("partition %d: batch %d is of an older incarnation", partition, batch.number)
+                    self._outdated()
             return settled.moved
 
     def _note_went_back(self, partition: int, number: int, settled: int) -> None:

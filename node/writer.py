@@ -24,7 +24,6 @@ from node.errors import (
     Draining,
     LogRefused,
     LogUnavailable,
-    LogUnrepaired,
     Overloaded,
     TallyError,
     Unanswered,
@@ -33,6 +32,7 @@ from node.errors import (
 from node.increment import Increment
 from node.keep import Keep
 from node.ports import Appender, Log
+from node.stock import take_stock
 
 log = logging.getLogger(__name__)
 
@@ -146,14 +146,14 @@ class Writer:
     async def _resume(self) -> Appender:
         """The connection is made first: should Redis go away while the writer comes back, it breaks."""
         self._broken.clear()
-        appender = await self._log.connect(self._on_broken)
+        appender = await self._log.connect(self.come_back)
         for call in self._flight:
             call.in_doubt = True
         flight = [
             Unfinished(call.number, call.payload, call.partitions, partial(self._done, call)) for call in self._flight
         ]
         try:
-            await self._comeback.run(appender, self._keep, flight, self._last)
+            await self._comeback.run(appender, self._keep, flight, self._last, self._broken.is_set)
         except BaseException:
             await appender.close()
             raise
@@ -162,7 +162,8 @@ class Writer:
         self.trouble = None
         return appender
 
-    def _on_broken(self) -> None:
+    def come_back(self) -> None:
+        """The connection is broken, or Redis is not what this writer came back to."""
         self._broken.set()
         self._work.set()
 
@@ -176,7 +177,7 @@ class Writer:
                 continue  # it is coming back already
             with suppress(Unavailable):
                 if await self._comeback.is_over():
-                    self._on_broken()
+                    self.come_back()
                 self._keep.forget_old(self._now(), await self._comeback.settled())
 
     async def _tidy(self) -> None:
@@ -194,8 +195,9 @@ class Writer:
             try:
                 await self._exchange(appender, sent)
             except LogUnavailable as error:
-                await self._take_stock(dict(sent), ANSWER_TIMEOUT_S if isinstance(error, LogRefused) else 0)
-                if not isinstance(error, LogRefused) or isinstance(error, LogUnrepaired):
+                refused = isinstance(error, LogRefused)
+                usable = await self._take_stock(dict(sent), ANSWER_TIMEOUT_S if refused else 0)
+                if not (refused and usable):
                     raise
                 self._in_trouble(error)
                 await asyncio.sleep(REFUSED_PAUSE_S)
@@ -240,33 +242,25 @@ class Writer:
         return call
 
     def _send(self, appender: Appender, call: Call) -> asyncio.Task[str]:
-        answer = asyncio.create_task(appender.append(self.name, call.number, call.payload))
+        assert self._comeback.incarnation is not None
+        answer = asyncio.create_task(appender.append(self.name, self._comeback.incarnation, call.number, call.payload))
         answer.add_done_callback(lambda _: self._work.set())
         return answer
 
-    async def _take_stock(self, sent: dict[Call, asyncio.Task[str]], wait_s: float) -> None:
-        """After an error: which calls were certainly not counted, and which must be made again with their numbers.
-
-        A refused call was not run, nor was any after it: they would have left a gap. Their increments are answered now
-        and their numbers are used again. But a call in doubt may have been run before, so it stays, whatever is
-        answered.
-        """
+    async def _take_stock(self, sent: dict[Call, asyncio.Task[str]], wait_s: float) -> bool:
+        """After an error; -> whether the connection may be used on."""
         if sent:
             await asyncio.wait(sent.values(), timeout=wait_s)
-        refusal: LogRefused | None = None
-        kept: deque[Call] = deque()
-        first = self._flight[0].number if self._flight else self._last + 1
-        for call in self._flight:
-            error = _error_of(sent.get(call))
-            if isinstance(error, LogRefused) and not isinstance(error, LogUnrepaired) and not call.in_doubt:
-                refusal = refusal or error
-            if refusal is not None:
-                call.fail(refusal)
-                continue
-            call.in_doubt = call.in_doubt or (call in sent and not isinstance(error, LogRefused))
-            kept.append(call)
-        self._flight = kept
-        self._last = kept[-1].number if kept else first - 1
+        errors = {call: _error_of(sent.get(call)) for call in self._flight}
+        stock = take_stock(self._flight, errors, all_answered=all(answer.done() for answer in sent.values()))
+        for call in stock.in_doubt:
+            call.in_doubt = True
+        for call in stock.refused:
+            call.fail(stock.refusal or LogUnavailable())
+            self._flight.remove(call)
+        if stock.refused:
+            self._last = stock.refused[0].number - 1
+        return stock.usable
 
     # --- deadlines ------------------------------------------------------------------------------------------------
 

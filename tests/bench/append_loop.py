@@ -49,7 +49,7 @@ async def appends(appender: Appender, bodies: list[bytes], seconds: float) -> tu
             number, body = next(numbered, (0, b""))
             if not number:
                 break
-            flight.append(asyncio.create_task(appender.append(WRITER, number, body)))
+            flight.append(asyncio.create_task(appender.append(WRITER, 1, number, body)))
         if not flight:
             return done, time.perf_counter() - began
         await flight.popleft()
@@ -59,7 +59,7 @@ async def appends(appender: Appender, bodies: list[bytes], seconds: float) -> tu
 async def main(redis_url: str, seconds: float, batch: int) -> None:
     log = RedisLog.open(redis_url, 0, PARTITIONS)
     await log.redis.flushall()
-    await log.repair(Fenced("bench", 1, dict.fromkeys(range(PARTITIONS), 0), ()))
+    await log.repair(Fenced("bench", 1, dict.fromkeys(range(PARTITIONS), 0), ()), await log.facts())
     await log.introduce(WRITER, 0)
     bodies = payloads(max(2, round(IDS_A_SECOND * seconds / batch)), batch)
     appender = await log.connect(lambda: None)

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.ports import Fenced, Log
+from node.ports import Log
 from node.settlement import SUM_MAX
-from tests.contract.conftest import PARTITIONS
-from tests.contract.test_log import DAY, A, B, appender_of, part_of, payload, repaired, sums_of
+from tests.contract.test_log import DAY, A, B, appender_of, calls_on, part_of, payload, repair, repaired, sums_of
 
 RESET = ""
 
@@ -180,7 +179,7 @@ async def test_a_full_counter_and_a_sum_that_a_settle_could_not_take_are_refused
 async def test_while_redis_is_not_whole_nothing_is_decided(log):
     appender = await appender_of(log)
     await appender.append("n1", 1, payload({A: 5}))
-    await log.repair(Fenced("cluster-1", 2, dict.fromkeys(range(PARTITIONS), 0), ()))
+    await repair(log, incarnation=2)
     assert await appender.append("n1", 2, call(Op(1), Op(RESET), sums={A: 1})) == "d0:a d1:a"
     await log.whole(2)
     assert await appender.append("n1", 3, call(Op(1))) == "d0:c7"
@@ -258,7 +257,7 @@ async def test_arithmetic_is_exact_whatever_the_numbers(log, stored, sealed, ope
     """One log for all examples: the numbers of its batches go on."""
     await repaired(log)
     await log.introduce("n1", 0)
-    appender = await log.connect(lambda: None)
+    appender = await calls_on(log)
     last = (await log.introduce("n1", 0)).last
     await appender.append("n1", last + 1, payload({A: sealed}))
     batch = await log.seal(part_of(A))

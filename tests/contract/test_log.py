@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnrepaired
 from node.log import RedisLog
-from node.ports import Fenced, Log
+from node.ports import Appender, Fenced, Log
 from node.settlement import SUM_MAX, Unsettled
 from tests.contract.conftest import PARTITIONS
 from tests.twins.log import MemoryLog
@@ -31,15 +33,43 @@ def part_of(counter: str) -> int:
     return partition_of(counter, PARTITIONS)
 
 
+class Calls:
+    """An appender whose writers have come back in whatever incarnation Redis is in."""
+
+    def __init__(self, log: Log, appender: Appender) -> None:
+        self._log, self._appender = log, appender
+
+    async def append(self, writer: str, number: int, payload: bytes) -> str:
+        return await self._appender.append(writer, await self._incarnation(), number, payload)
+
+    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+        return await self._appender.replay(writer, await self._incarnation(), number, payload, skipped)
+
+    async def close(self) -> None:
+        await self._appender.close()
+
+    async def _incarnation(self) -> int:
+        return (await self._log.facts()).incarnation or 0
+
+
+async def repair(log: Log, settled: int = 0, incarnation: int = 1, full: tuple[str, ...] = ()) -> str:
+    fenced = Fenced("cluster-1", incarnation, dict.fromkeys(range(PARTITIONS), settled), full)
+    return await log.repair(fenced, await log.facts())
+
+
 async def repaired(log: Log, settled: int = 0, incarnation: int = 1, full: tuple[str, ...] = ()) -> None:
-    await log.repair(Fenced("cluster-1", incarnation, dict.fromkeys(range(PARTITIONS), settled), full))
+    await repair(log, settled, incarnation, full)
     await log.whole(incarnation)
 
 
-async def appender_of(log: Log, writer: str = "n1"):
+async def calls_on(log: Log) -> Calls:
+    return Calls(log, await log.connect(lambda: None))
+
+
+async def appender_of(log: Log, writer: str = "n1") -> Calls:
     await repaired(log)
     await log.introduce(writer, 0)
-    return await log.connect(lambda: None)
+    return await calls_on(log)
 
 
 async def sums_of(log: Log, counter: str) -> Unsettled:
@@ -206,7 +236,7 @@ async def test_a_stranger_is_refused_and_changes_nothing(log):
 
 async def test_a_partition_without_a_number_refuses_appends_and_seals(log):
     await log.introduce("n1", 0)
-    appender = await log.connect(lambda: None)
+    appender = await calls_on(log)
     with pytest.raises(LogUnrepaired):
         await appender.append("n1", 1, payload({A: 1}))
     with pytest.raises(LogUnrepaired):
@@ -268,7 +298,7 @@ async def test_a_batch_carries_the_incarnation_it_was_sealed_under(log):
 
 async def test_reads_are_refused_until_everything_is_put_back(log):
     await repaired(log)
-    await log.repair(Fenced("cluster-1", 2, dict.fromkeys(range(PARTITIONS), 0), ()))
+    await repair(log, incarnation=2)
     with pytest.raises(LogUnrepaired):
         await log.read([A])
     await log.whole(1)
@@ -335,3 +365,45 @@ async def test_a_call_without_content_only_shows_life(log):
     assert (await log.introduce("n1", 0)).last == 1
     assert all([await log.seal(p) is None for p in range(PARTITIONS)])
     await appender.close()
+
+
+async def test_an_append_that_names_another_incarnation_is_refused_and_changes_nothing(log):
+    await repaired(log, incarnation=2)
+    await log.introduce("n1", 0)
+    appender = await log.connect(lambda: None)
+    for incarnation in (1, 3):
+        with pytest.raises(LogUnrepaired):
+            await appender.append("n1", incarnation, 1, payload({A: 1}))
+        with pytest.raises(LogUnrepaired):
+            await appender.replay("n1", incarnation, 1, payload({A: 1}), ())
+    assert await appender.append("n1", 2, 1, payload({A: 1})) == ""
+    await repaired(log, incarnation=3)
+    with pytest.raises(LogUnrepaired):
+        await appender.append("n1", 2, 1, payload({A: 1}))
+    assert (await sums_of(log, A)).open_sum == 1
+    await appender.close()
+
+
+async def test_a_repair_names_the_life_that_was_found_and_an_empty_redis_is_given_one(log):
+    found = await log.facts()
+    assert (found.life, found.repaired_run) == (None, None)
+    life = await repair(log)
+    facts = await log.facts()
+    assert (facts.life, facts.repaired_run) == (life, facts.run_id)
+    fenced = Fenced("cluster-1", 2, dict.fromkeys(range(PARTITIONS), 0), ())
+    for other in (found, replace(facts, life="another")):
+        with pytest.raises(LogUnrepaired):
+            await log.repair(fenced, other)
+    assert (await log.facts()).incarnation == 1
+    assert await log.repair(fenced, facts) == life
+
+
+async def test_a_redis_that_was_repaired_as_another_is_not_read(log):
+    await repaired(log)
+    await log.repair(Fenced("cluster-1", 1, {}, ()), replace(await log.facts(), run_id="another"))
+    with pytest.raises(LogUnrepaired):
+        await log.read([A])
+    with pytest.raises(LogUnrepaired):
+        await log.receipt(DAY, "x" * 16)
+    await repaired(log)
+    assert await sums_of(log, A) == Unsettled(1, None, None, None)

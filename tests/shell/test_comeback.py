@@ -9,6 +9,7 @@ import pytest
 
 from node.call import Outcome
 from node.errors import LogUnavailable, Misconfigured, Unavailable
+from node.settler import Settler
 from tests.shell.conftest import ALL, World, increment, running, until
 from tests.twins.log import MemoryAppender
 
@@ -148,11 +149,13 @@ async def test_nothing_is_read_while_something_is_missing(world, monkeypatch):
 
         monkeypatch.setattr(one._comeback, "_replay", late)
         world.log.crash(back_to=World().log.snapshot())
-        await counted(two, value=100)
+        new = asyncio.create_task(counted(two, value=100))
         async with running(reader := world.reader(deadline_s=0.3)):
             with pytest.raises(Unavailable):
                 await reader.value("default:a")
+        assert not new.done(), "counted before what was acknowledged earlier"
         held.set()
+        await new
         await until(lambda: world.log.whole_in == world.log.incarnation)
         assert await world.value("default:a") == 111
 
@@ -263,8 +266,8 @@ async def test_a_call_in_flight_that_redis_has_is_answered_before_the_one_it_has
     held = asyncio.Event()
     append = MemoryAppender.append
 
-    async def lost(self: MemoryAppender, writer: str, number: int, payload: bytes) -> str:
-        answer = await append(self, writer, number, payload)
+    async def lost(self: MemoryAppender, writer: str, incarnation: int, number: int, payload: bytes) -> str:
+        answer = await append(self, writer, incarnation, number, payload)
         if number <= 2 and not held.is_set():
             between.append(world.log.snapshot())
             await held.wait()
@@ -282,4 +285,82 @@ async def test_a_call_in_flight_that_redis_has_is_answered_before_the_one_it_has
         assert await asyncio.gather(*answers) == [Outcome.COUNTED] * 2
         await counted(writer, value=100)
         assert [kept.number for kept in writer._keep] == [1, 2, 3]
+        assert await world.value("default:a") == 111
+
+
+async def test_an_acknowledged_increment_is_put_back_before_its_id_can_count_with_another_value(world, monkeypatch):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await counted(two, value=1)
+        before = world.log.snapshot()
+        await counted(one, value=5, idempotency_key="x")
+        held = asyncio.Event()
+        replay = one._comeback._replay
+
+        async def late(*args):
+            await held.wait()
+            return await replay(*args)
+
+        monkeypatch.setattr(one._comeback, "_replay", late)
+        world.log.crash(back_to=before)
+        other = asyncio.create_task(two.add(increment(value=6, idempotency_key="x")))
+        done, _ = await asyncio.wait([other], timeout=0.5)
+        assert not done
+        held.set()
+        assert await other is Outcome.MISMATCH
+        assert await world.value("default:a") == 6
+
+
+@pytest.mark.parametrize("step", ["remembered", "replayed"])
+async def test_redis_is_flushed_while_writers_wait_for_each_other(world, monkeypatch, step):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await counted(one, value=1, idempotency_key="x")
+        await counted(two, value=10, idempotency_key="y")
+        held, waiting = asyncio.Event(), asyncio.Event()
+        all_have = one._comeback._all_have
+
+        async def late(which, *args):
+            if which == step:
+                waiting.set()
+                await held.wait()
+            return await all_have(which, *args)
+
+        monkeypatch.setattr(one._comeback, "_all_have", late)
+        world.log.crash(back_to=World().log.snapshot())
+        await waiting.wait()
+        world.log.flush()
+        held.set()
+        assert await two.add(increment(value=1, idempotency_key="x")) is Outcome.REPLAYED
+        assert await one.add(increment(value=10, idempotency_key="y")) is Outcome.REPLAYED
+        assert await world.value("default:a") == 11
+
+
+async def test_a_fence_that_nobody_followed_up_holds_no_settle_up(world):
+    """Whoever raised the incarnation died before it repaired Redis; the writers' own connection never broke."""
+    async with running(writer := world.writer()):
+        await counted(writer, value=1)
+        await world.store.fence(0, world.log.run_id, lost=True)
+        settler = Settler(world.log, world.store, world.meter, lambda: ALL, 3600, writer.come_back)
+
+        async def settled() -> bool:
+            await settler.settle(ALL)
+            return world.store.values == {"default:a": 1}
+
+        async with asyncio.timeout(10):
+            while not await settled():
+                await asyncio.sleep(0.01)
+        await counted(writer, value=10)
+        assert await world.value("default:a") == 11
+
+
+async def test_a_redis_that_forgot_the_call_before_is_come_back_to(world):
+    """The same server, the same connection, and yet older: as after a reload of its data."""
+    async with running(writer := world.writer()):
+        await counted(writer, value=1)
+        before = world.log.snapshot()
+        await counted(writer, value=10)
+        for name, value in before.items():
+            setattr(world.log, name, value)
+        await counted(writer, value=100)
         assert await world.value("default:a") == 111

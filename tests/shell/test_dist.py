@@ -216,8 +216,8 @@ async def test_an_operation_in_flight_whose_answer_redis_forgot_is_decided_once(
         await added(dist, value=5)
         before = world.log.snapshot()
 
-        async def lost(self: MemoryAppender, writer: str, number: int, payload: bytes) -> str:
-            answer = await append(self, writer, number, payload)
+        async def lost(self: MemoryAppender, writer: str, incarnation: int, number: int, payload: bytes) -> str:
+            answer = await append(self, writer, incarnation, number, payload)
             if not held.is_set():
                 held.set()
                 await asyncio.Event().wait()

@@ -52,8 +52,8 @@ async def test_a_lost_answer_neither_loses_nor_doubles(world):
 async def test_calls_in_flight_when_the_connection_breaks_are_made_again(world, monkeypatch):
     held: list[asyncio.Event] = []
 
-    async def slow(self: MemoryAppender, writer: str, number: int, payload: bytes) -> str:
-        answer = self._log.append(writer, number, payload)
+    async def slow(self: MemoryAppender, writer: str, incarnation: int, number: int, payload: bytes) -> str:
+        answer = self._log.append(writer, incarnation, number, payload)
         if len(held) < CALLS_IN_FLIGHT:
             held.append(gate := asyncio.Event())
             await gate.wait()

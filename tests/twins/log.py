@@ -15,7 +15,7 @@ from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import SUM_MAX, Apart, Batch, Stored, Unsettled, value_of
 
 CALLS_IN_FLIGHT = 2
-PERSISTENT = ("cluster", "incarnation", "whole_in", "parts", "writers", "ids", "full")
+PERSISTENT = ("cluster", "incarnation", "whole_in", "life", "repaired_run", "parts", "writers", "ids", "full")
 
 
 @dataclass
@@ -46,6 +46,9 @@ class MemoryLog:
     cluster: str | None = None
     incarnation: int | None = None
     whole_in: int | None = None
+    life: str | None = None
+    repaired_run: str | None = None
+    lives: int = 0  # that were given
     parts: dict[int, Part] = field(default_factory=dict)
     writers: dict[str, Writer] = field(default_factory=dict)
     ids: dict[tuple[int, int, str], str] = field(default_factory=dict)  # (window's length, window, digest) -> value
@@ -53,7 +56,7 @@ class MemoryLog:
     appenders: list[MemoryAppender] = field(default_factory=list)
 
     def flush(self) -> None:
-        self.cluster = self.incarnation = self.whole_in = None
+        self.cluster = self.incarnation = self.whole_in = self.life = self.repaired_run = None
         self.parts.clear()
         self.writers.clear()
         self.ids.clear()
@@ -78,7 +81,8 @@ class MemoryLog:
         return appender
 
     async def facts(self) -> Facts:
-        return Facts(self.run_id, self.cluster, self.incarnation, self.whole_in, self.trouble)
+        facts = (self.run_id, self.cluster, self.incarnation, self.whole_in, self.life, self.repaired_run)
+        return Facts(*facts, self.trouble)
 
     async def introduce(self, writer: str, last: int) -> Introduced:
         known = writer in self.writers
@@ -98,8 +102,10 @@ class MemoryLog:
         if self.incarnation == incarnation:
             self.whole_in = incarnation
 
-    async def repair(self, fenced: Fenced) -> None:
+    async def repair(self, fenced: Fenced, found: Facts) -> str:
         if self.incarnation is not None and self.incarnation > fenced.incarnation:
+            raise LogUnrepaired
+        if self.life != found.life:
             raise LogUnrepaired
         self.full.update(fenced.full)
         for p, settled in fenced.settled.items():
@@ -108,7 +114,11 @@ class MemoryLog:
                 self.parts[p] = Part(settled + 1)
             elif part.sealed and part.sealed.number <= settled:
                 part.sealed = None
-        self.cluster, self.incarnation = fenced.cluster, fenced.incarnation
+        self.cluster, self.incarnation, self.repaired_run = fenced.cluster, fenced.incarnation, found.run_id
+        if self.life is None:
+            self.lives += 1
+            self.life = f"life-{self.lives}"
+        return self.life
 
     async def seal(self, partition: int) -> Batch | None:
         part = self._part(partition)
@@ -133,7 +143,7 @@ class MemoryLog:
         return 0
 
     async def receipt(self, window_s: int, digest: str) -> str | None:
-        if not self._whole:
+        if not self._readable:
             raise LogUnrepaired
         return self._remembered(window_s, digest)
 
@@ -141,8 +151,12 @@ class MemoryLog:
     def _whole(self) -> bool:
         return self.incarnation is not None and self.whole_in == self.incarnation
 
+    @property
+    def _readable(self) -> bool:
+        return self._whole and self.repaired_run == self.run_id
+
     async def read(self, counters: Sequence[str]) -> list[Unsettled]:
-        if not self._whole:
+        if not self._readable:
             raise LogUnrepaired
         return [self._unsettled(counter) for counter in counters]
 
@@ -163,9 +177,11 @@ class MemoryLog:
 
     # --- append: log.lua, function by function ----------------------------------------------------------------
 
-    def append(self, name: str, number: int, payload: bytes, skipped: Collection[int] | None = None) -> str:
+    def append(
+        self, name: str, incarnation: int, number: int, payload: bytes, skipped: Collection[int] | None = None
+    ) -> str:
         writer = self.writers.get(name)
-        if writer is None:
+        if writer is None or incarnation != self.incarnation:
             raise LogUnrepaired
         if number <= writer.last:
             if number not in writer.answers:
@@ -271,19 +287,19 @@ class MemoryAppender:
         self.open = True
         self.lose_next = False
 
-    async def append(self, writer: str, number: int, payload: bytes) -> str:
+    async def append(self, writer: str, incarnation: int, number: int, payload: bytes) -> str:
         if not self.open:
             raise LogUnavailable
-        answer = self._log.append(writer, number, payload)
+        answer = self._log.append(writer, incarnation, number, payload)
         if self.lose_next:
             self.cut()
             raise LogUnavailable
         return answer
 
-    async def replay(self, writer: str, number: int, payload: bytes, skipped: Collection[int]) -> str:
+    async def replay(self, writer: str, incarnation: int, number: int, payload: bytes, skipped: Collection[int]) -> str:
         if not self.open:
             raise LogUnavailable
-        return self._log.append(writer, number, payload, skipped)
+        return self._log.append(writer, incarnation, number, payload, skipped)
 
     def cut(self) -> None:
         self.open = False

@@ -27,6 +27,7 @@ PURE = [
     "node/payload.py",
     "node/ports.py",
     "node/settlement.py",
+    "node/stock.py",
     "node/strategy.py",
 ]
 IMPURE = {"asyncio", "time", "os", "logging", "socket", "threading", "redis", "asyncpg", "quart", "uvicorn"}

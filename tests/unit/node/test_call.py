@@ -14,7 +14,7 @@ from cluster.ring import partition_of
 from node.call import ADDITIONS_MAX, PARTS_MAX, Bundle, Call, Outcome, Pending, Windows, digest_of, form_call
 from node.errors import LogUnavailable, TallyError
 from node.increment import VALUE_MAX, Increment
-from node.ports import Fenced
+from node.ports import Facts, Fenced
 from node.settlement import CALL_SUM_MAX
 from tests.twins.log import MemoryLog
 
@@ -81,10 +81,10 @@ def calls_of(inbox: deque[Pending | Bundle]) -> list[Call]:
 def run(calls: list[Call]) -> Counter[str]:
     """Runs the calls on the log's twin and settles each with its answer; -> what is in the open batches then."""
     log = MemoryLog(PARTITIONS)
-    asyncio.run(log.repair(Fenced("cluster-1", 1, dict.fromkeys(range(PARTITIONS), 0), ())))
+    asyncio.run(log.repair(Fenced("cluster-1", 1, dict.fromkeys(range(PARTITIONS), 0), ()), Facts("run-1", None, None)))
     asyncio.run(log.introduce("n1", 0))
     for call in calls:
-        call.settle(log.append("n1", call.number, call.payload))
+        call.settle(log.append("n1", 1, call.number, call.payload))
     sums: Counter[str] = Counter()
     for partition, part in log.parts.items():
         for counter, amount in part.sums.items():

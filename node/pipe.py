@@ -1,0 +1,113 @@
+"""One connection to Redis on which many calls are in flight, in order; and Redis' errors, which become ours here.
+
+redis-py's clients send one command at a time on a connection, and retry by themselves, which would count twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from cluster.functions import Library
+from node.errors import LogGap, LogRefused, LogUnavailable, LogUnrepaired
+
+LIBRARY = Library.of("node", "log.lua")
+REFUSED = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
+REFUSED_CODES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
+UNREPAIRED_CODES = ("UNREPAIRED", "STALE", "Function not found", "ERR Function not found")
+
+
+def translated(error: Exception) -> LogUnavailable:
+    """What a driver's error means for the call that met it."""
+    text = str(error)
+    if isinstance(error, BusyLoadingError) or not isinstance(error, ResponseError):
+        kind: type[LogUnavailable] = LogUnavailable
+    elif text.startswith("GAP"):
+        kind = LogGap
+    elif text.startswith(UNREPAIRED_CODES):
+        kind = LogUnrepaired
+    elif isinstance(error, REFUSED) or text.startswith(REFUSED_CODES):
+        kind = LogRefused
+    else:  # a script that failed half-way, or something in Redis that is not ours: nobody knows what it did
+        kind = LogUnavailable
+    return kind(f"Redis: {text}; try again")
+
+
+class Pipe:
+    """One connection on which calls are written at once and answered in order. Once it has failed it is never used
+    again.
+    """
+
+    def __init__(self, connection: AbstractConnection, key: str, broken: Callable[[], None]) -> None:
+        connection.socket_timeout = None  # the reader waits for the next answer for as long as there is none due
+        self._connection = connection
+        self._key = key
+        self._broken = broken
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._reader = asyncio.create_task(self._read(), name="pipe")
+        self.error: LogUnavailable | None = None
+
+    async def call(self, function: str, *args: str | int | bytes) -> Any:
+        if self.error is not None:
+            raise self.error
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        command = self._connection.pack_command("FCALL", LIBRARY.function(function), 1, self._key, *args)
+        try:
+            await self._connection.send_packed_command(command, check_health=False)
+        except (RedisError, OSError) as error:
+            self.fail(translated(error))
+        return await answer
+
+    async def close(self) -> None:
+        self._broken = nothing
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        self.fail(LogUnavailable())
+        await self._connection.disconnect(nowait=True)
+
+    def fail(self, error: LogUnavailable) -> None:
+        """Gives everything that waits an error; the connection is of no use any more."""
+        if self.error is not None:
+            return
+        self.error = error
+        while self._waiting:
+            self._answer(error)
+        self._broken()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                answer = await self._connection.read_response(timeout=math.inf)
+            except ResponseError as error:
+                self._answer(translated(error))
+            except (RedisError, OSError) as error:
+                return self.fail(translated(error))
+            else:
+                self._answer(answer)
+
+    def _answer(self, answer: Any) -> None:
+        waiting = self._waiting.popleft()
+        if waiting.done():
+            return
+        if isinstance(answer, LogUnavailable):
+            waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)
+
+
+def nothing() -> None:
+    """For who need not know that a connection broke."""
