@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from cluster.errors import RegistryUnavailable
@@ -87,6 +88,11 @@ class Agent:
     async def become(self, state: State) -> None:
         """Tells the registry of a new state now, not at the next beat."""
         self.member = self.member.becoming(state)
+        await self.beat()
+
+    async def move(self, url: str, ops_url: str) -> None:
+        """Tells the registry of new addresses now, not at the next beat."""
+        self.member = replace(self.member, url=url, ops_url=ops_url)
         await self.beat()
 
     async def leave(self) -> None:

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 from contextlib import AsyncExitStack
 from functools import partial
 from time import monotonic
@@ -23,6 +22,7 @@ from cluster import registry as cluster_registry
 from cluster.agent import Agent
 from cluster.errors import RegistryUnavailable
 from cluster.view import Change, Member
+from node.advertise import Where, first_address, follow, url_of
 from node.call import Windows
 from node.comeback import Comeback
 from node.config import Config
@@ -71,14 +71,18 @@ class Node:
         redis_log: RedisLog,
         registry: cluster_registry.Registry,
         sockets: Sockets,
+        host: str,
     ) -> None:
+        """`host` is the address that others reach this node by, empty for the listeners' own."""
         self._config, self._sockets, self._registry = config, sockets, registry
         self._drain = asyncio.Event()
+        self._host = host
+        url, ops_url = sockets.urls(host)
         member = Member(
             id=f"{config.node}-{secrets.token_hex(3)}",
             name=config.node,
-            url=sockets.url(config),
-            ops_url=sockets.ops_url(config),
+            url=url,
+            ops_url=ops_url,
             pid=os.getpid(),
         )
         windows = Windows(config.idempotency_window_s, config.request_id_window_s)
@@ -123,7 +127,8 @@ class Node:
         stack.push_async_callback(redis_log.close)
         registry = cluster_registry.connect(config.redis_url, config.lease_ms)
         stack.push_async_callback(registry.close)
-        return cls(config, store, redis_log, registry, sockets)
+        host = await first_address(config.advertise_alias) if config.advertise_alias else config.advertise_host
+        return cls(config, store, redis_log, registry, sockets, host)
 
     async def live(self) -> None:
         loop = asyncio.get_running_loop()
@@ -137,6 +142,8 @@ class Node:
                 vital.create_task(self.settler.run()),
                 vital.create_task(self.meter.run()),
             ]
+            if self._config.advertise_alias:
+                loops.append(vital.create_task(follow(self._config.advertise_alias, self._host, self._moved)))
             servers = [vital.create_task(each.run()) for each in self._servers]
             while self.writer.trouble is not None and not self._drain.is_set():
                 await asyncio.sleep(READY_POLL_S)
@@ -152,6 +159,9 @@ class Node:
         if self._drain.is_set():
             os._exit(1)
         self._drain.set()
+
+    async def _moved(self, host: str) -> None:
+        await self.agent.move(*self._sockets.urls(host))
 
     async def _leave(self, servers: list[asyncio.Task[None]]) -> None:
         log.info("draining")
@@ -254,6 +264,8 @@ class Sockets:
         self.operations = listen(config.ops_host, config.ops_port)
         if config.shared_port:
             self.public.append(listen(config.host, config.shared_port, shared=True))
+        # Noted now: a server may take a socket over, and then it can be asked no more.
+        self._bound: list[Where] = [each.getsockname()[:2] for each in (self.public[0], self.operations)]
 
     def __enter__(self) -> Sockets:
         return self
@@ -262,17 +274,10 @@ class Sockets:
         for listener in (*self.public, self.operations):
             listener.close()
 
-    def url(self, config: Config) -> str:
-        return _url(self.public[0], config.advertise_host)
-
-    def ops_url(self, config: Config) -> str:
-        return _url(self.operations, config.advertise_host)
-
-
-def _url(listener: socket.socket, advertise_host: str) -> str:
-    host, port = listener.getsockname()[:2]
-    host = advertise_host or (socket.gethostbyname(socket.gethostname()) if host in ("0.0.0.0", "::") else host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    def urls(self, host: str) -> tuple[str, str]:
+        """Of the public listener and of the operations listener, for others; `host` empty = the listeners' own."""
+        public, operations = self._bound
+        return url_of(public, host), url_of(operations, host)
 
 
 async def _open_store(config: Config) -> PostgresStore:

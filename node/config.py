@@ -37,6 +37,9 @@ class Config(BaseSettings):
     ops_host: str = Field("127.0.0.1", description="the operations listener's address; keep it private")
     ops_port: Port = Field(9333, description="the operations listener's port; 0 = any free one")
     advertise_host: str = Field("", description="the address others reach this node by; empty = the listener's")
+    advertise_alias: str = Field(
+        "", description="a name that has this machine's address on the network of its proxy; then it is advertised"
+    )
     server: Literal["uvicorn", "hypercorn"] = Field(
         "uvicorn", description="what serves the public listener; hypercorn: behind a proxy only"
     )
