@@ -197,9 +197,13 @@ class Balancer:
             self._closing(self._generation).touch()
             await asyncio.sleep(self._announce_s)
         self._begin_generation()
+        self._tell(pid)
+        self._untold, self._reloaded_at = False, time.monotonic()
+
+    def _tell(self, pid: int) -> None:
+        """Have nginx read its files again."""
         with contextlib.suppress(ProcessLookupError):  # it ended meanwhile: its successor reads the files
             os.kill(pid, signal.SIGHUP)
-        self._untold, self._reloaded_at = False, time.monotonic()
 
     async def _refusal(self) -> str | None:
         """What `nginx -t` has against the folder, or None. Raises OSError, TimeoutError."""

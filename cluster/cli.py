@@ -25,6 +25,7 @@ from cluster.local.folder import Folder
 from cluster.local.launcher import Launcher, Options
 from cluster.local.report import JsonReporter, Reporter, TerminalReporter
 from cluster.local.state import ClusterState, NodeState
+from cluster.service.cli import balancer, migrate
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -188,6 +189,8 @@ def _find(state: ClusterState, wanted: str) -> NodeState:
 
 main.add_command(attack)
 main.add_command(bench)
+main.add_command(migrate)
+main.add_command(balancer)
 
 
 def run() -> None:

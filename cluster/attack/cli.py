@@ -26,8 +26,10 @@ class Target:
     postgres_dsn: str | None
 
 
-def find_target(url: str | None, data: Path) -> Target:
-    """From DIR/cluster.json, which `up` writes; a given url comes first. Raises click.UsageError."""
+def find_target(url: str | None, data: Path, postgres_dsn: str | None = None) -> Target:
+    """From DIR/cluster.json, which `up` writes; what is given comes first. Raises click.UsageError."""
+    if url and postgres_dsn:
+        return Target(url, postgres_dsn)
     known: dict[str, str] = {}
     file = data / "cluster.json"
     try:
@@ -43,7 +45,7 @@ def find_target(url: str | None, data: Path) -> Target:
     if not isinstance(public, str) or not public:
         raise click.UsageError(f"{file} names no public_url: give --url")
     same = url is None or url.rstrip("/") == str(known.get("public_url", "")).rstrip("/")
-    return Target(public, known.get("postgres_dsn") if same else None)
+    return Target(public, postgres_dsn or (known.get("postgres_dsn") if same else None))
 
 
 async def run_attack(
@@ -88,6 +90,7 @@ def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
 
 @click.command()
 @click.option("--url", help="The public port. [default: public_url of DIR/cluster.json]")
+@click.option("--postgres-dsn", help="Where the increments settle. [default: postgres_dsn of DIR/cluster.json]")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -138,6 +141,7 @@ def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
 def attack(
     ctx: click.Context,
     url: str | None,
+    postgres_dsn: str | None,
     rate: float,
     duration: float,
     keys: int,
@@ -154,7 +158,7 @@ def attack(
     Each request has an idempotency key and is sent once. The exit code is 1 when the audit finds a lost or
     doubled increment, or when a request failed (unless --allow-failed); 2 when it could not be carried out.
     """
-    target = find_target(url, data)
+    target = find_target(url, data, postgres_dsn)
     seed = secrets.randbits(32) if seed is None else seed
     try:
         plan = Plan(rate, duration, keys, digits, secrets.token_hex(4), seed)

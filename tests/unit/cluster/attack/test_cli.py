@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from cluster.attack.cli import attack, find_target
+from cluster.attack.cli import Target, attack, find_target
 
 
 class Cluster:
@@ -122,3 +122,8 @@ def test_without_a_cluster_the_error_names_the_next_step(tmp_path: Path, text: s
 
 def test_nothing_to_send_is_a_usage_error(cluster: Cluster) -> None:
     assert run("--url", cluster.url, "--rate", "0.1").exit_code == 2
+
+
+def test_url_and_postgres_dsn_together_need_no_cluster_here(tmp_path: Path) -> None:
+    target = find_target("http://there:3333", tmp_path, "postgresql://there/tally")
+    assert target == Target("http://there:3333", "postgresql://there/tally")
