@@ -77,14 +77,7 @@ class Node:
         self._config, self._sockets, self._registry = config, sockets, registry
         self._drain = asyncio.Event()
         self._host = host
-        url, ops_url = sockets.urls(host)
-        member = Member(
-            id=f"{config.node}-{secrets.token_hex(3)}",
-            name=config.node,
-            url=url,
-            ops_url=ops_url,
-            pid=os.getpid(),
-        )
+        member = _member(config, *sockets.urls(host))
         windows = Windows(config.idempotency_window_s, config.request_id_window_s)
         deadline_s = config.deadline_ms / 1000
         self.meter = StatsdMeter(config.statsd, config.statsd_prefix)
@@ -278,6 +271,10 @@ class Sockets:
         """Of the public listener and of the operations listener, for others; `host` empty = the listeners' own."""
         public, operations = self._bound
         return url_of(public, host), url_of(operations, host)
+
+
+def _member(config: Config, url: str, ops_url: str) -> Member:
+    return Member(f"{config.node}-{secrets.token_hex(3)}", config.node, url, ops_url, os.getpid())
 
 
 async def _open_store(config: Config) -> PostgresStore:
