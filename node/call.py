@@ -24,7 +24,7 @@ from typing import ClassVar, NamedTuple
 from cluster.ring import partition_of
 from node.errors import TallyError
 from node.increment import Increment, split_counter
-from node.payload import Content, Ruling, SumsOfPartition, effective, encode, rulings_of
+from node.payload import Content, Ruling, SumsOfPartition, Told, effective, encode, told
 from node.settlement import CALL_SUM_MAX, FULL, Stored
 
 ADDITIONS_MAX = 1024  # sums and ids that close a call: Redis runs nothing else meanwhile
@@ -184,9 +184,11 @@ class Call:
 
     def settle(self, answer: str) -> None:
         """Gives every increment its outcome. From here on the payload is what would have to be repeated."""
-        verdict = self._verdict(answer) if answer else ALL_COUNTED
-        if verdict.decided:
-            self.payload, self.partitions = effective(self.payload, verdict.decided)
+        verdict = ALL_COUNTED
+        if answer:
+            outcome = told(answer.split())
+            self.payload, self.partitions = effective(self.payload, outcome)
+            verdict = self._verdict(outcome)
         position = 0
         for part in self.parts:
             position = part.settle(verdict, position)
@@ -195,13 +197,11 @@ class Call:
         for part in self.parts:
             part.answer(error)
 
-    def _verdict(self, answer: str) -> Verdict:
-        tokens = answer.split()
-        exceptions = [(token[0], int(token[1:])) for token in tokens if token[0] != "d"]
+    def _verdict(self, told: Told) -> Verdict:
         return Verdict(
-            frozenset(self.plain[index] for kind, index in exceptions if kind == "s"),
-            {index: EXCEPTIONS[kind] for kind, index in exceptions if kind != "s"},
-            rulings_of(tokens),
+            frozenset(self.plain[position] for position in told.sums),
+            {position: EXCEPTIONS[letter] for position, letter in told.items.items()},
+            told.decided,
         )
 
 

@@ -3,7 +3,8 @@
     fence      raise the lane's incarnation in Postgres if this Redis is another, or has lost what it held: batches
                that were sealed before it can no longer be settled
     repair     drop the batches that Postgres has, give every partition its next number
-    remember   put back the ids of own calls that Postgres has
+    remember   put back the ids of own calls that Postgres has; and by hearsay those that own calls found counted, for
+               whose call counted them may be dead
     barrier    wait until every other writer has done so, or is dead: an id that only its writer knows could be
                counted again
     replay     make the own answered calls again, with their numbers, that neither Redis nor Postgres has; some only in
@@ -27,10 +28,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from node.errors import LogUnavailable, Misconfigured
 from node.keep import Keep, settled_parts
-from node.payload import ids_of, rulings_of
+from node.payload import ids_of, told
 from node.ports import Appender, Facts, Fenced, Log, RememberedId, Step, Store
 
 log = logging.getLogger(__name__)
@@ -110,7 +112,10 @@ class Comeback:
             self._found = found
             return
         settled = await self.settled()
-        answered_before = [Unfinished(kept.number, kept.payload, kept.partitions, _nobody) for kept in keep]
+        answered_before = [
+            Unfinished(kept.number, kept.payload, kept.partitions, partial(self._note_refused, kept.number))
+            for kept in keep
+        ]
         # What Postgres has of these calls does not change any more: it is fenced, and this writer has made none since.
         outcomes = await self._store.settled_outcomes(self._lane, self._name) if flight else {}
         await self._remember([*answered_before, *flight], settled, outcomes)
@@ -183,8 +188,8 @@ class Comeback:
     ) -> None:
         ids: list[RememberedId] = []
         for call in calls:
-            rulings = rulings_of(outcomes.get(call.number, ()))
-            ids += ids_of(call.payload, settled_parts(call.number, call.partitions, settled), rulings)
+            outcome = told(outcomes.get(call.number, ()))
+            ids += ids_of(call.payload, settled_parts(call.number, call.partitions, settled), outcome)
         if ids:
             await self._log.remember_ids(ids)
 
@@ -212,6 +217,12 @@ class Comeback:
                 return await appender.replay(self._name, found.incarnation, number, payload, skipped)
         except TimeoutError:
             raise LogUnavailable from None
+
+    def _note_refused(self, number: int, answer: str) -> None:
+        """A call that was answered long ago: its increments were acknowledged, so nothing of it should be refused."""
+        if answer.strip("r0123456789 "):
+            self.lost += 1
+            log.error("Redis went back in time, and takes no more all of call %d of %s: %s", number, self._name, answer)
 
     def _report_lost(self, given_up: int, known: int) -> None:
         if given_up > known:
@@ -257,7 +268,3 @@ class Comeback:
             await self._store.strike(self._lane, dead)
             await self._log.forget_writers(dead)
         return dead
-
-
-def _nobody(answer: str) -> None:
-    """A replayed call that was answered long ago."""

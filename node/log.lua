@@ -9,7 +9,8 @@
 --   <lane>:c:<p>:<n>       hash: writer -> its last call in that batch, and what was decided in its last two (see `decide_all`)
 --   <lane>:w:<writer>      hash: last (call number), and the answers of its last two calls by number
 --   <lane>:i:<s>:<w>:<b>   hash: digest -> value                ids remembered in window w of s seconds, bucket b. The
---                          value of a reset's is what it took off, after TAKEN
+--                          value of a reset's is what it took off, after TAKEN; HEARSAY is before one that was put back
+--                          by a writer that did not count it itself
 --   <lane>:windows         hash: <s>:<w> -> number of buckets deleted, for the windows that have any
 --   <lane>:full            set: counters that must not grow any more
 -- A Lua error rolls nothing back. So everything is checked before the first write, and an id is remembered after its
@@ -22,7 +23,9 @@ local EXACT_MAX = 9007199254740992 -- 2^53
 local CALLS_IN_FLIGHT = 2 -- writer.CALLS_IN_FLIGHT: so many answers are remembered
 local ITEM = 5 -- fields of an item with an id
 local DECIDED = 9 -- fields of an operation that is decided here
+local REPLAYED, SUM = 114, 115 -- 'r' and 's' in an answer
 local TAKEN = 116 -- 't', payload.TAKEN
+local HEARSAY = 104 -- 'h', payload.HEARSAY
 local BUCKETS = 65536 -- of a window: at a million ids one holds 15, so it is packed and soon searched
 local WRITER_LIFETIME_S = 3600 -- a writer that makes no call for so long is forgotten; writers make one every few minutes
 
@@ -154,37 +157,42 @@ local function bucket_of(digest)
 end
 
 -- The value that is remembered of an id, false when there is none; and the bucket it belongs into now. `windows` is a cache.
-local function recall(lane, windows, seconds, now, digest)
+-- What is known by hearsay was counted: by a call that is in Postgres, or by one that its writer makes again now. So a new call
+-- finds it known, and one that is replayed does not.
+local function recall(lane, windows, seconds, now, digest, replayed)
   local window = windows[seconds]
   if not window then window = window_of(lane, seconds, now); windows[seconds] = window end
   local bucket = bucket_of(digest)
   local current = window[1] .. bucket
-  return redis.call('HGET', current, digest) or (window[2] and redis.call('HGET', window[2] .. bucket, digest)), current
+  local had = redis.call('HGET', current, digest) or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
+  if had and had:byte(1) == HEARSAY then had = not replayed and had:sub(2) end
+  return had, current
 end
 
 -- Sorts items into exceptions (replays and mismatches), fresh ones, and repeats of fresh ones in the same call, which share the
--- fate of the first. Lists of plain values, and not a table an item: a call may bring a thousand.
+-- fate of the first. Lists of plain values, and not a table an item: a call may bring a thousand. `skipped` is nil but in a
+-- replay.
 local function judge(lane, items, now, exceptions, skipped)
   local fresh = {index = {}, p = {}, counter = {}, value = {}, digest = {}, bucket = {}}
   local repeats, first, windows, n = {}, {}, {}, 0
   for i = 1, #items, ITEM do
     local value, digest = items[i + 2], items[i + 3]
     local index, earlier, had, current = (i - 1) / ITEM, first[digest], nil, nil
-    if earlier then had = fresh.value[earlier]
-    else had, current = recall(lane, windows, items[i + 4], now, digest) end
-    if not had and skipped[items[i]] then
-      redis.call('HSET', current, digest, value) -- it counts already, in Postgres
-    elseif not had then
-      n = n + 1
-      first[digest] = n
-      fresh.index[n], fresh.p[n], fresh.counter[n] = index, items[i], items[i + 1]
-      fresh.value[n], fresh.digest[n], fresh.bucket[n] = value, digest, current
-    elseif had ~= value then
-      exceptions[#exceptions + 1] = 'm' .. index
-    elseif earlier then
-      repeats[index] = earlier
-    elseif not skipped[items[i]] then
-      exceptions[#exceptions + 1] = 'r' .. index
+    if not (skipped and skipped[items[i]]) then -- in Postgres, and its id is put back
+      if earlier then had = fresh.value[earlier]
+      else had, current = recall(lane, windows, items[i + 4], now, digest, skipped) end
+      if not had then
+        n = n + 1
+        first[digest] = n
+        fresh.index[n], fresh.p[n], fresh.counter[n] = index, items[i], items[i + 1]
+        fresh.value[n], fresh.digest[n], fresh.bucket[n] = value, digest, current
+      elseif had ~= value then
+        exceptions[#exceptions + 1] = 'm' .. index
+      elseif earlier then
+        repeats[index] = earlier
+      else
+        exceptions[#exceptions + 1] = 'r' .. index
+      end
     end
   end
   return fresh, repeats
@@ -234,7 +242,7 @@ end
 local function add_sums(lane, open, any_full, sums, exceptions, skipped)
   local ordinal = 0
   for _, group in ipairs(sums) do
-    if not skipped[group.p] then
+    if not (skipped and skipped[group.p]) then
       for i in pairs(add_many(lane, open[group.p][1], any_full, group.c, group.s)) do
         exceptions[#exceptions + 1] = 's' .. (ordinal + i - 1)
       end
@@ -284,13 +292,28 @@ local function decide(lane, p, batch, any_full, had, counter, value, stored, set
   return 'c', reset and now or text_of(after)
 end
 
+-- Partition -> those of the exceptions that say that something was not counted.
+local function refusals(payload, exceptions)
+  local found, group_of = {}, {}
+  if #exceptions == 0 then return found end
+  for _, group in ipairs(payload.sums) do
+    for _ = 1, #group.c do group_of[#group_of + 1] = group.p end
+  end
+  for _, exception in ipairs(exceptions) do
+    local kind, index = exception:byte(1), tonumber(exception:sub(2))
+    if kind ~= REPLAYED then
+      local p = kind == SUM and group_of[index + 1] or payload.ids[index * ITEM + 1]
+      found[p] = (found[p] and found[p] .. ' ' or '') .. exception
+    end
+  end
+  return found
+end
+
 -- Decides operations in their order; each sees the ones before. A total is right only once everything is back that Redis had
--- lost, so until then all are apart; a replay is made in just that time, and decides nothing.
--- What was counted is noted beside the writer's call number in the batch, and so reaches Postgres with it: should Redis forget
--- the answer of a call that is in flight, the writer still learns what was decided, and does not decide again. More than the
--- last two calls cannot be in flight; of an older one the writer has the answer.
-local function decide_all(lane, writer, call, decided, open, any_full, now, exceptions, whole)
-  local windows, outcomes = {}, {}
+-- lost, so until then all are apart; a replay is made in just that time, and decides nothing. What was counted is added to
+-- `outcomes`.
+local function decide_all(lane, decided, open, any_full, now, exceptions, outcomes, whole)
+  local windows = {}
   for i = 1, #decided, DECIDED do
     local p, counter, value, stored, settled, least, most, digest, seconds = unpack(decided, i, i + DECIDED - 1)
     local kind, number, had, bucket = 'a', '', nil, nil
@@ -302,17 +325,23 @@ local function decide_all(lane, writer, call, decided, open, any_full, now, exce
     exceptions[#exceptions + 1] = ruling
     if kind == 'c' then
       if bucket then redis.call('HSET', bucket, digest, value == '' and string.char(TAKEN) .. number or value) end
-      outcomes[p] = (outcomes[p] or call) .. ' ' .. ruling
+      outcomes[p] = (outcomes[p] and outcomes[p] .. ' ' or '') .. ruling
     end
   end
+end
+
+-- What was decided, and what was refused, is noted beside the writer's call number in the batch, and so reaches Postgres with it:
+-- should Redis forget the answer of a call that is in flight, the writer still learns what became of it. More than the last two
+-- calls cannot be in flight; of an older one the writer has the answer.
+local function note_outcomes(writer, call, open, outcomes)
   for p, outcome in pairs(outcomes) do
-    redis.call('HSET', open[p][2], writer .. '/' .. tonumber(call) % CALLS_IN_FLIGHT, outcome)
+    redis.call('HSET', open[p][2], writer .. '/' .. tonumber(call) % CALLS_IN_FLIGHT, call .. ' ' .. outcome)
   end
 end
 
 -- args: writer, the incarnation it has come back in, call number, payload; for a replay also the partitions that have this call
--- in Postgres, as a JSON array: what belongs to them is not added again, but its ids are remembered. Answer: the exceptions, as
--- node/call.py describes them.
+-- in Postgres, as a JSON array: what belongs to them is left alone. A replay is not refused for a counter that is full meanwhile:
+-- what was acknowledged fits below it. Answer: the exceptions, as node/call.py describes them.
 local function append(keys, args)
   local lane, writer, call = keys[1], args[1], args[3]
   local me = lane .. ':w:' .. writer
@@ -322,19 +351,24 @@ local function append(keys, args)
   local open, unrepaired = open_batches(lane, payload)
   if unrepaired then return unrepaired end
   local now = tonumber(redis.call('TIME')[1])
-  local any_full = redis.call('EXISTS', lane .. ':full') == 1
-  local exceptions, skipped = {}, {}
-  for _, p in ipairs(args[5] and cjson.decode(args[5]) or {}) do skipped[p] = true end
+  local exceptions, skipped = {}, nil
+  if args[5] then
+    skipped = {}
+    for _, p in ipairs(cjson.decode(args[5])) do skipped[p] = true end
+  end
+  local any_full = not skipped and redis.call('EXISTS', lane .. ':full') == 1
   local fresh, repeats = judge(lane, payload.ids, now, exceptions, skipped)
 
   for p, batch in pairs(open) do
-    if not skipped[p] then redis.call('HSET', batch[2], writer, call) end
+    if not (skipped and skipped[p]) then redis.call('HSET', batch[2], writer, call) end
   end
   add_sums(lane, open, any_full, payload.sums, exceptions, skipped)
   remember(fresh, repeats, add_fresh(lane, open, any_full, fresh), exceptions)
+  local outcomes = refusals(payload, exceptions)
   if payload.decided then
-    decide_all(lane, writer, call, payload.decided, open, any_full, now, exceptions, not args[5] and is_whole(lane))
+    decide_all(lane, payload.decided, open, any_full, now, exceptions, outcomes, not skipped and is_whole(lane))
   end
+  note_outcomes(writer, call, open, outcomes)
 
   answer = table.concat(exceptions, ' ')
   redis.call('HSET', me, 'last', call, call, answer)
@@ -359,15 +393,17 @@ local function forget_writers(keys, args)
   return #args
 end
 
--- args: seconds, digest, value, ... Puts back ids whose increments Postgres has.
+-- args: seconds, digest, value, ... Puts back ids whose increments Postgres has, or that are known by hearsay only. One that
+-- is known stays as it is, unless it was hearsay.
 local function remember_ids(keys, args)
   local now, windows = tonumber(redis.call('TIME')[1]), {}
   for i = 1, #args, 3 do
     local seconds, digest = tonumber(args[i]), args[i + 1]
     windows[seconds] = windows[seconds] or window_of(keys[1], seconds, now)
-    local bucket, last = bucket_of(digest), windows[seconds][2]
-    if not (last and redis.call('HGET', last .. bucket, digest)) then
-      redis.call('HSETNX', windows[seconds][1] .. bucket, digest, args[i + 2])
+    local bucket, window = bucket_of(digest), windows[seconds]
+    local had = redis.call('HGET', window[1] .. bucket, digest) or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
+    if not had or (had:byte(1) == HEARSAY and args[i + 2]:byte(1) ~= HEARSAY) then
+      redis.call('HSET', window[1] .. bucket, digest, args[i + 2])
     end
   end
   return #args / 3
@@ -467,8 +503,9 @@ local function receipt(keys, args)
   local lane, seconds, digest = keys[1], tonumber(args[2]), args[3]
   if not is_readable(lane, args[1]) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
   local window, bucket = math.floor(tonumber(redis.call('TIME')[1]) / seconds), bucket_of(digest)
-  return redis.call('HGET', window_prefix(lane, seconds, window) .. bucket, digest)
+  local had = redis.call('HGET', window_prefix(lane, seconds, window) .. bucket, digest)
     or redis.call('HGET', window_prefix(lane, seconds, window - 1) .. bucket, digest)
+  return had and (had:byte(1) == HEARSAY and had:sub(2) or had)
 end
 
 -- args: the run of the server that is meant, [{"p": "<partition>", "c": ["<counter>", ...]}, ...] as JSON. Answer: for each

@@ -73,7 +73,7 @@ class Appender(Protocol):
     async def replay(self, writer: str, incarnation: int, number: int, payload: bytes, skipped: Collection[int]) -> str:
         """`append` of a call that Redis may have lost, but for the partitions that have it in Postgres.
 
-        It need not follow the writer's last call. Errors: as `append`.
+        It need not follow the writer's last call, and no counter is too full for it. Errors: as `append`.
         """
         ...
 
@@ -100,7 +100,10 @@ class Log(Protocol):
         ...
 
     async def remember_ids(self, ids: Sequence[RememberedId]) -> None:
-        """Puts back ids whose increments Postgres has. One that is known keeps the value it has."""
+        """Puts back ids whose increments Postgres has, or, with HEARSAY before their value, that another call counted.
+
+        One that is known keeps the value it has. Hearsay is known to an append, and unknown to a replay.
+        """
         ...
 
     async def whole(self, incarnation: int) -> None:

@@ -29,8 +29,8 @@ SELECT partition, settled, incarnation FROM partitions WHERE lane = $1;
 SELECT f.counter FROM full_counters f JOIN partitions p USING (partition) WHERE p.lane = $1;
 
 -- name: enlist
--- A new writer
-INSERT INTO writers (name, lane) VALUES ($1, $2);
+-- A new writer; once, though its reply be lost
+INSERT INTO writers (name, lane) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 
 -- name: mark_remembered
 -- Writer $1 has put back its ids; a row unless it was struck

@@ -318,7 +318,7 @@ async def test_a_replay_may_leave_a_gap_and_is_made_once(log):
     await appender.close()
 
 
-async def test_a_replay_in_part_adds_only_what_postgres_lacks_and_remembers_every_id(log):
+async def test_a_replay_in_part_leaves_alone_what_postgres_has(log):
     appender = await appender_of(log)
     other = next(f"default:k{i}" for i in range(99) if part_of(f"default:k{i}") != part_of(A))
     call = payload({A: 5, other: 7}, [(A, 1, "x1"), (other, 1, "x2")])
@@ -326,7 +326,48 @@ async def test_a_replay_in_part_adds_only_what_postgres_lacks_and_remembers_ever
     assert (await sums_of(log, A)).open_sum is None
     assert (await sums_of(log, other)).open_sum == 8
     assert await log.seal(part_of(A)) is None
-    assert await appender.append("n1", 4, payload(ids=[(A, 1, "x1"), (other, 1, "x2"), (A, 2, "x1")])) == "r0 r1 m2"
+    assert await appender.append("n1", 4, payload(ids=[(A, 2, "x1"), (other, 1, "x2")])) == "r1"
+    await appender.close()
+
+
+async def test_what_was_refused_is_noted_in_the_batch_of_its_partition(log):
+    appender = await appender_of(log)
+    other = next(f"default:k{i}" for i in range(99) if part_of(f"default:k{i}") != part_of(A))
+    await log.drop(part_of(A), 0, [A])
+    call = payload({A: 1, other: 2}, [(A, 1, "x1"), (other, 1, "x2"), (other, 2, "x2"), (other, 1, "x2")])
+    assert sorted((await appender.append("n1", 1, call)).split()) == ["m2", "r3", "s0", "x0"]
+    here, there = await log.seal(part_of(A)), await log.seal(part_of(other))
+    assert sorted(here.outcomes["n1/1"].split()) == ["1", "s0", "x0"]
+    assert there.outcomes == {"n1/1": "1 m2"}
+    await appender.close()
+
+
+async def test_a_counter_that_is_full_meanwhile_takes_what_is_replayed(log):
+    appender = await appender_of(log)
+    await log.drop(part_of(A), 0, [A])
+    assert await appender.replay("n1", 1, payload({A: 5}, [(A, 1, "x1")]), ()) == ""
+    assert (await sums_of(log, A)).open_sum == 6
+    await appender.close()
+
+
+async def test_hearsay_is_known_to_an_append_and_unknown_to_a_replay(log):
+    appender = await appender_of(log)
+    x1 = "x1".ljust(16, "x")
+    await log.remember_ids([(DAY, x1, "h5")])
+    assert await log.receipt(DAY, x1) == "5"
+    assert await appender.append("n1", 1, payload(ids=[(A, 5, "x1"), (A, 6, "x1")])) == "r0 m1"
+    assert await appender.replay("n1", 2, payload(ids=[(A, 5, "x1")]), ()) == ""
+    assert await appender.replay("n1", 3, payload(ids=[(A, 5, "x1")]), ()) == "r0"
+    assert (await sums_of(log, A)).open_sum == 5
+    await appender.close()
+
+
+async def test_hearsay_never_takes_the_place_of_what_is_known_and_gives_way_to_it(log):
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload(ids=[(A, 5, "x1")]))
+    for name, value in (("x1", "h5"), ("x2", "h7"), ("x2", "7"), ("x2", "h7")):
+        await log.remember_ids([(DAY, name.ljust(16, "x"), value)])
+    assert await appender.replay("n1", 2, payload(ids=[(A, 5, "x1"), (A, 7, "x2")]), ()) == "r0 r1"
     await appender.close()
 
 

@@ -123,6 +123,7 @@ async def test_writers_are_waited_for_until_they_are_done_or_struck(store):
 async def test_settled_calls_are_known_until_their_writer_is_struck(store):
     await store.fence(0, "run-1", lost=False)
     await store.enlist(0, "n1")
+    await store.enlist(0, "n1")  # again, for its reply was lost
     await store.enlist(0, "n2")
     await store.settle(batch(1, {A: 1}, calls={"n1": 3, "n2": 5}))
     await store.settle(batch(2, {A: 1}, calls={"n1": 4}))

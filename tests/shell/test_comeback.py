@@ -364,3 +364,72 @@ async def test_a_redis_that_forgot_the_call_before_is_come_back_to(world):
             setattr(world.log, name, value)
         await counted(writer, value=100)
         assert await world.value("default:a") == 111
+
+
+async def test_what_was_refused_stays_refused(world):
+    """A mismatch and an increment of a full counter would count once Redis has forgotten what they ran against."""
+    other = increment(key="b", idempotency_key="full")
+    async with running(writer := world.writer()):
+        before = world.log.snapshot()
+        await counted(writer, value=5, idempotency_key="x")
+        world.log.full.add("default:b")
+        given = [increment(value=6, idempotency_key="x"), other, increment(key="b"), increment(value=10)]
+        expected = [Outcome.MISMATCH, Outcome.FULL, Outcome.FULL, Outcome.COUNTED]
+        assert await asyncio.gather(*map(writer.add, given)) == expected
+        world.log.crash(back_to=before)
+        await counted(writer, value=100)
+        assert await world.value("default:a") == 115
+        assert await writer.add(other) is Outcome.COUNTED
+
+
+async def test_what_was_refused_and_is_settled_is_answered_so(world):
+    """Redis has forgotten a call in flight that Postgres has: what became of it was settled with it."""
+    async with running(writer := world.writer()):
+        await counted(writer, value=5, idempotency_key="x")
+        await world.settler().settle(ALL)
+        before = world.log.snapshot()
+        for appender in world.log.appenders:
+            appender.hold = asyncio.Event()
+        answers = [
+            asyncio.create_task(writer.add(increment(value=value, idempotency_key=key)))
+            for value, key in ((6, "x"), (7, "y"))
+        ]
+        await until(lambda: any(part.calls for part in world.log.parts.values()))
+        await world.settler().settle(ALL)
+        world.log.crash(back_to=before)
+        assert await asyncio.gather(*answers) == [Outcome.MISMATCH, Outcome.COUNTED]
+        assert await writer.add(increment(value=6, idempotency_key="x")) is Outcome.MISMATCH
+        assert await world.value("default:a") == 12
+
+
+async def test_an_id_that_a_dead_writer_counted_and_postgres_has_is_known_by_hearsay(world):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(two):
+        await until(lambda: two.trouble is None)
+        before = world.log.snapshot()
+        async with running(one):
+            await counted(one, value=5, idempotency_key="x")
+            await world.settler().settle(ALL)
+        world.alive.discard("n1")
+        assert await two.add(increment(value=5, idempotency_key="x")) is Outcome.REPLAYED
+        world.log.crash(back_to=before)
+        assert await two.add(increment(value=5, idempotency_key="x")) is Outcome.REPLAYED
+        assert await world.value("default:a") == 5
+
+
+async def test_a_call_in_flight_counts_although_its_id_is_known_by_hearsay(world):
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(one, two):
+        await until(lambda: one.trouble is None and two.trouble is None)
+        before = world.log.snapshot()
+        for appender in world.log.appenders:
+            appender.hold = asyncio.Event()
+        first = asyncio.create_task(one.add(increment(value=5, idempotency_key="x")))
+        await until(lambda: world.log.ids)
+        for appender in world.log.appenders:
+            if not appender.holding:
+                appender.hold = None
+        assert await two.add(increment(value=5, idempotency_key="x")) is Outcome.REPLAYED
+        world.log.crash(back_to=before)
+        assert await first is Outcome.COUNTED
+        assert await world.value("default:a") == 5

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnavailable, LogUnrepaired
-from node.payload import DECIDED, ITEM, TAKEN
+from node.payload import DECIDED, HEARSAY, ITEM, NOT_COUNTED, TAKEN, amount_of
 from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import SUM_MAX, Apart, Batch, Stored, Unsettled, value_of
 
@@ -94,8 +97,8 @@ class MemoryLog:
 
     async def remember_ids(self, ids: Sequence[RememberedId]) -> None:
         for seconds, digest, value in ids:
-            window = int(self.now_s() // seconds)
-            if self._remembered(seconds, digest) is None:
+            window, had = int(self.now_s() // seconds), self._noted(seconds, digest)
+            if had is None or (had.startswith(HEARSAY) and not value.startswith(HEARSAY)):
                 self.ids[seconds, window, digest] = value
 
     async def whole(self, incarnation: int) -> None:
@@ -189,7 +192,7 @@ class MemoryLog:
             return writer.answers[number]
         if number > writer.last + 1 and skipped is None:
             raise LogGap
-        skip = {str(p) for p in skipped or ()}
+        skip, replayed = {str(p) for p in skipped or ()}, skipped is not None
         content = json.loads(payload)
         sums = [(group["p"], *pair) for group in content["sums"] for pair in zip(group["c"], group["s"], strict=True)]
         items, operations = batched(content["ids"], ITEM), batched(content.get("decided", []), DECIDED)
@@ -198,55 +201,71 @@ class MemoryLog:
         for p, part in parts.items():
             if p not in skip:
                 part.calls[name] = number
-        exceptions = self._sums(sums, skip) + self._items(items, skip)
-        decided = self._decided(name, number, operations, self._whole and skipped is None)
-        answer = " ".join(exceptions + decided)
+        outcomes: list[tuple[str, str]] = []  # (partition, token)
+        exceptions = self._sums(sums, skip, replayed, outcomes) + self._items(items, skip, replayed, outcomes)
+        answer = " ".join(exceptions + self._decided(operations, self._whole and not replayed, outcomes))
+        for p, tokens in groupby(sorted(outcomes, key=itemgetter(0)), key=itemgetter(0)):
+            noted = " ".join([str(number), *(token for _, token in tokens)])
+            self._part(int(p)).outcomes[f"{name}/{number % CALLS_IN_FLIGHT}"] = noted
         writer.last = number
         writer.answers[number] = answer
         writer.answers.pop(number - CALLS_IN_FLIGHT, None)
         return answer
 
-    def _sums(self, sums: list[tuple[Any, ...]], skip: set[str]) -> list[str]:
-        added = [p in skip or self._add(p, counter, int(total)) for p, counter, total in sums]
-        return [f"s{i}" for i, ok in enumerate(added) if not ok]
+    def _sums(
+        self, sums: list[tuple[Any, ...]], skip: set[str], replayed: bool, outcomes: list[tuple[str, str]]
+    ) -> list[str]:
+        answer = []
+        for i, (p, counter, total) in enumerate(sums):
+            if p not in skip and not self._add(p, counter, int(total), replayed):
+                answer.append(f"s{i}")
+                outcomes.append((p, f"s{i}"))
+        return answer
 
-    def _remembered(self, seconds: int, digest: str) -> str | None:
+    def _noted(self, seconds: int, digest: str) -> str | None:
         window = int(self.now_s() // seconds)
         return self.ids.get((seconds, window, digest), self.ids.get((seconds, window - 1, digest)))
 
-    def _items(self, items: list[tuple[Any, ...]], skip: set[str]) -> list[str]:
+    def _remembered(self, seconds: int, digest: str, replayed: bool = False) -> str | None:
+        had = self._noted(seconds, digest)
+        if had is not None and had.startswith(HEARSAY):
+            return None if replayed else had.removeprefix(HEARSAY)
+        return had
+
+    def _items(
+        self, items: list[tuple[Any, ...]], skip: set[str], replayed: bool, outcomes: list[tuple[str, str]]
+    ) -> list[str]:
         answer = []
         for i, (p, counter, value, digest, seconds) in enumerate(items):
-            window = int(self.now_s() // seconds)
-            had = self._remembered(seconds, digest)
-            if had is not None and had != value:
-                answer.append(f"m{i}")
-            elif p in skip:
-                self.ids.setdefault((seconds, window, digest), value)
-            elif had is not None:
-                answer.append(f"r{i}")
-            elif self._add(p, counter, -int(value[1:]) if value.startswith(TAKEN) else int(value)):
-                self.ids[seconds, window, digest] = value
+            if p in skip:
+                continue
+            had = self._remembered(seconds, digest, replayed)
+            if had is not None:
+                token = f"r{i}" if had == value else f"m{i}"
+            elif self._add(p, counter, amount_of(value), replayed):
+                self.ids[seconds, int(self.now_s() // seconds), digest] = value
+                continue
             else:
-                answer.append(f"x{i}")
+                token = f"x{i}"
+            answer.append(token)
+            if token[0] in NOT_COUNTED:
+                outcomes.append((p, token))
         return answer
 
-    def _add(self, partition: str, counter: str, amount: int) -> bool:
+    def _add(self, partition: str, counter: str, amount: int, replayed: bool = False) -> bool:
         sums = self._part(int(partition)).sums
-        if counter in self.full or abs(sums.get(counter, 0) + amount) >= SUM_MAX:
+        if (counter in self.full and not replayed) or abs(sums.get(counter, 0) + amount) >= SUM_MAX:
             return False
         sums[counter] = sums.get(counter, 0) + amount
         return True
 
-    def _decided(self, name: str, number: int, operations: list[tuple[Any, ...]], whole: bool) -> list[str]:
+    def _decided(self, operations: list[tuple[Any, ...]], whole: bool, outcomes: list[tuple[str, str]]) -> list[str]:
         answer = []
         for i, (p, *operation) in enumerate(operations):
             ruling = f"d{i}:" + (self._decide(p, *operation) if whole else "a")
             answer.append(ruling)
             if ruling.startswith(f"d{i}:c"):
-                noted, field_name = self._part(int(p)).outcomes, f"{name}/{number % CALLS_IN_FLIGHT}"
-                before = noted.get(field_name, "")
-                noted[field_name] = (before if before.split(" ")[0] == str(number) else str(number)) + " " + ruling
+                outcomes.append((p, ruling))
         return answer
 
     def _decide(
@@ -280,12 +299,16 @@ def batched(flat: list[Any], size: int) -> list[tuple[Any, ...]]:
 
 
 class MemoryAppender:
-    """`ports.Appender`. `cut` breaks the connection; `lose_next` runs a call and loses its answer."""
+    """`ports.Appender`. `cut` breaks the connection; `lose_next` runs a call and loses its answer; with `hold` an
+    answer is on its way for as long as the connection lasts.
+    """
 
     def __init__(self, log: MemoryLog, broken: Callable[[], None]) -> None:
         self._log, self._broken = log, broken
         self.open = True
         self.lose_next = False
+        self.hold: asyncio.Event | None = None  # set by `cut`
+        self.holding = False
 
     async def append(self, writer: str, incarnation: int, number: int, payload: bytes) -> str:
         if not self.open:
@@ -293,6 +316,10 @@ class MemoryAppender:
         answer = self._log.append(writer, incarnation, number, payload)
         if self.lose_next:
             self.cut()
+            raise LogUnavailable
+        if self.hold is not None:
+            self.holding = True
+            await self.hold.wait()
             raise LogUnavailable
         return answer
 
@@ -303,6 +330,8 @@ class MemoryAppender:
 
     def cut(self) -> None:
         self.open = False
+        if self.hold is not None:
+            self.hold.set()
         self._broken()
 
     async def close(self) -> None:

@@ -35,7 +35,7 @@ class MemoryStore:
         return Fenced(self.cluster, self.incarnation, settled, full)
 
     async def enlist(self, lane: int, writer: str) -> None:
-        self.writers[writer] = {"remembered": 0, "replayed": 0}
+        self.writers.setdefault(writer, {"remembered": 0, "replayed": 0})
 
     async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
         if writer not in self.writers:
