@@ -22,7 +22,7 @@ from cluster import registry as cluster_registry
 from cluster.agent import Agent
 from cluster.errors import RegistryUnavailable
 from cluster.view import Change, Member
-from node.advertise import Where, first_address, follow, url_of
+from node.advertise import first_address, follow
 from node.call import Windows
 from node.comeback import Comeback
 from node.config import Config
@@ -37,13 +37,17 @@ from node.lane import Lane
 from node.limiter import Limiter, Rate
 from node.log import RedisLog
 from node.meter import StatsdMeter
+from node.namespace_table import NamespaceTable
+from node.namespaces import Namespaces
 from node.reader import Reader
 from node.routes import batch, increment, ops
 from node.routes.http import application
-from node.serve import Hypercorn, Server, Uvicorn, listen
+from node.serve import Hypercorn, Server, Sockets, Uvicorn
 from node.settler import Settler
 from node.store import PostgresStore
 from node.strategies.dist import Dist
+from node.strategy import Strategy
+from node.terms import StrategyName
 from node.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -68,6 +72,7 @@ class Node:
         self,
         config: Config,
         store: PostgresStore,
+        namespaces: Namespaces,
         redis_log: RedisLog,
         registry: cluster_registry.Registry,
         sockets: Sockets,
@@ -75,6 +80,7 @@ class Node:
     ) -> None:
         """`host` is the address that others reach this node by, empty for the listeners' own."""
         self._config, self._sockets, self._registry = config, sockets, registry
+        self._namespaces = namespaces
         self._drain = asyncio.Event()
         self._host = host
         member = _member(config, *sockets.urls(host))
@@ -98,7 +104,8 @@ class Node:
         self._comeback = comeback
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
-        self.dist = Dist(self.writer, self.reader, halves, redis_log, windows, monotonic, deadline_s)
+        dist = Dist(self.writer, self.reader, halves, redis_log, windows, monotonic, deadline_s)
+        self.strategies: dict[StrategyName, Strategy] = {"dist": dist}
         self.settler = Settler(
             redis_log,
             store,
@@ -114,14 +121,13 @@ class Node:
     async def open(cls, config: Config, stack: AsyncExitStack) -> Node:
         """Listens first, so that a taken port is known before anything is touched."""
         sockets = stack.enter_context(Sockets(config))
-        store = await _open_store(config)
-        stack.push_async_callback(store.close)
+        store, namespaces = await _open_store(config, stack)
         redis_log = RedisLog.open(config.redis_url, LANE, config.partitions)
         stack.push_async_callback(redis_log.close)
         registry = cluster_registry.connect(config.redis_url, config.lease_ms)
         stack.push_async_callback(registry.close)
         host = await first_address(config.advertise_alias) if config.advertise_alias else config.advertise_host
-        return cls(config, store, redis_log, registry, sockets, host)
+        return cls(config, store, namespaces, redis_log, registry, sockets, host)
 
     async def live(self) -> None:
         loop = asyncio.get_running_loop()
@@ -134,6 +140,7 @@ class Node:
                 vital.create_task(self.reader.run()),
                 vital.create_task(self.settler.run()),
                 vital.create_task(self.meter.run()),
+                vital.create_task(self._namespaces.run()),
             ]
             if self._config.advertise_alias:
                 loops.append(vital.create_task(follow(self._config.advertise_alias, self._host, self._moved)))
@@ -210,11 +217,12 @@ class Node:
         self.meter.sources.append(door.meter_counted)
         public = application("tally")
         public.register_blueprint(increment.blueprint(door, self.writer, self.reader))
-        public.register_blueprint(batch.blueprint(door, self.dist, config.idempotency_window_s))
+        public.register_blueprint(batch.blueprint(door, self._namespaces, self.strategies))
         public.register_blueprint(ops.health_blueprint(self.health))
         operations = application("tally-operations")
         operations.register_blueprint(ops.health_blueprint(self.health))
         operations.register_blueprint(ops.ops_blueprint(self._describe, self.drain))
+        operations.register_blueprint(ops.namespaces_blueprint(self._namespaces))
         return [self._public_server(public, door), Hypercorn(operations, [self._sockets.operations])]
 
     def _public_server(self, app: Quart, door: Door) -> Server:
@@ -249,40 +257,20 @@ class Node:
         }
 
 
-class Sockets:
-    """A node's listening sockets, open from the first moment and closed at the last."""
-
-    def __init__(self, config: Config) -> None:
-        self.public = [listen(config.host, config.port)]
-        self.operations = listen(config.ops_host, config.ops_port)
-        if config.shared_port:
-            self.public.append(listen(config.host, config.shared_port, shared=True))
-        # Noted now: a server may take a socket over, and then it can be asked no more.
-        self._bound: list[Where] = [each.getsockname()[:2] for each in (self.public[0], self.operations)]
-
-    def __enter__(self) -> Sockets:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for listener in (*self.public, self.operations):
-            listener.close()
-
-    def urls(self, host: str) -> tuple[str, str]:
-        """Of the public listener and of the operations listener, for others; `host` empty = the listeners' own."""
-        public, operations = self._bound
-        return url_of(public, host), url_of(operations, host)
-
-
 def _member(config: Config, url: str, ops_url: str) -> Member:
     return Member(f"{config.node}-{secrets.token_hex(3)}", config.node, url, ops_url, os.getpid())
 
 
-async def _open_store(config: Config) -> PostgresStore:
+async def _open_store(config: Config, stack: AsyncExitStack) -> tuple[PostgresStore, Namespaces]:
     """Waits for Postgres, as long as it takes: in a cluster that starts, it may be the last to come up."""
     warned = False
     while True:
         try:
-            return await PostgresStore.open(config.postgres_dsn, config.partitions)
+            store = await PostgresStore.open(config.postgres_dsn, config.partitions)
+            stack.push_async_callback(store.close)
+            namespaces = Namespaces(NamespaceTable(store.postgres, config.idempotency_window_s))
+            await namespaces.start(config.strategy)
+            return store, namespaces
         except Unavailable as error:
             if not warned:
                 log.warning("waiting for Postgres: %s", error)

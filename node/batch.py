@@ -6,7 +6,6 @@ given twice, a NUL, a long key) goes through the strict reader, item by item, wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -24,10 +23,10 @@ from node.increment import (
     valid_key,
     valid_value,
 )
+from node.terms import Namespace, check_key
 
 ITEMS_MAX = 10_000
 BODY_BYTES_MAX = 4 * 1024 * 1024
-NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHORT = 128  # a text of so many characters has at most KEY_BYTES_MAX bytes
 MEMBERS = frozenset(("key", "value", "idempotency_key"))
 
@@ -40,64 +39,66 @@ class Item(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=SHORT)] | None = None
 
 
-_ARRAY = msgspec.json.Decoder(list[Item])
-_LINE = msgspec.json.Decoder(Item)
+class SignedItem(Item):
+    """Where negative increments are allowed."""
+
+    value: Annotated[int, msgspec.Meta(ge=-VALUE_MAX, le=VALUE_MAX)]
+
+
+_ARRAY, _LINE = msgspec.json.Decoder(list[Item]), msgspec.json.Decoder(Item)
+_SIGNED_ARRAY, _SIGNED_LINE = msgspec.json.Decoder(list[SignedItem]), msgspec.json.Decoder(SignedItem)
 
 
 Given = Item | BadRequest
 
 
-def parse_batch(content_type: str | None, body: bytes) -> list[Given]:
+def parse_batch(content_type: str | None, body: bytes, namespace: Namespace) -> list[Given]:
     """The items, in order, or what is wrong with one. Errors: BadRequest, for the request as a whole."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/x-ndjson"):
         raise BadRequest("Send application/json (an array) or application/x-ndjson (an item a line).")
     ndjson = kind == "application/x-ndjson"
-    items = _quick(ndjson, body)
+    items = _quick(ndjson, body, namespace)
     if items is None:
-        items = list(_strict(ndjson, body))
+        items = list(_strict(ndjson, body, namespace))
     if len(items) > ITEMS_MAX:
         raise BadRequest(f"A batch has at most {ITEMS_MAX} items.")
     return items
 
 
-def valid_namespace(namespace: str) -> str:
-    """Errors: BadRequest."""
-    if not NAMESPACE.fullmatch(namespace):
-        raise BadRequest("A namespace is 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit.")
-    return namespace
-
-
-def _quick(ndjson: bool, body: bytes) -> list[Given] | None:
+def _quick(ndjson: bool, body: bytes, namespace: Namespace) -> list[Given] | None:
     """None when the body needs the strict reader."""
     if b"\\u00" in body:  # an escaped letter of a member's name, or a NUL
         return None
+    array, line = (_SIGNED_ARRAY, _SIGNED_LINE) if namespace.negative_allowed else (_ARRAY, _LINE)
     try:
-        items = _LINE.decode_lines(body) if ndjson else _ARRAY.decode(body)
+        items: Sequence[Item] = line.decode_lines(body) if ndjson else array.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     if body.count(b'"key"') != len(items) or body.count(b'"value"') != len(items):
         return None
     ids = body.count(b'"idempotency_key"')
+    if namespace.idempotency_key_required and ids != len(items):
+        return None
     if ids and ids != sum(item.idempotency_key is not None for item in items):
         return None
     return list[Given](items)
 
 
-def _strict(ndjson: bool, body: bytes) -> Iterator[Given]:
+def _strict(ndjson: bool, body: bytes, namespace: Namespace) -> Iterator[Given]:
     if ndjson:
         for line in body.split(b"\n"):
             if line.strip():
-                yield _item(line)
+                yield _item(line, namespace)
         return
     items = json_value(body)
     if type(items) is not list:
         raise BadRequest("The body is not a JSON array.")
     for item in items:
-        yield _item(item)
+        yield _item(item, namespace)
 
 
-def _item(item: Any) -> Given:
+def _item(item: Any, namespace: Namespace) -> Given:
     """One item: a line that is still to be read, or a value."""
     try:
         fields = json_object(item) if isinstance(item, bytes) else item
@@ -106,8 +107,10 @@ def _item(item: Any) -> Given:
         if unknown := fields.keys() - MEMBERS:
             return BadRequest(f"Unknown member {min(unknown)!r}: an item has key, value and idempotency_key.")
         key = valid_key(fields.get("key"))
-        value = valid_value(fields.get("value"))
-        return Item(key, value, valid_id(fields.get("idempotency_key")))
+        value = valid_value(fields.get("value"), namespace.negative_allowed)
+        idempotency_key = valid_id(fields.get("idempotency_key"))
+        check_key(namespace, idempotency_key)
+        return Item(key, value, idempotency_key)
     except BadRequest as error:
         return error
 

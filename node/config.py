@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from node.limiter import Rate
+from node.terms import DEFAULT_STRATEGY, StrategyName
 
 SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "postgres_dsn": ("postgresql", "postgres")}
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -47,6 +48,9 @@ class Config(BaseSettings):
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="registry, ids and open batches")
     postgres_dsn: str = Field("postgresql://127.0.0.1:5432/tally", description="the store of record")
+    strategy: StrategyName = Field(
+        DEFAULT_STRATEGY, description="how the default namespace counts; fixed when the cluster is founded"
+    )
     partitions: int = Field(64, ge=1, le=4096, description="fixed when the cluster is founded")
     flush_interval_ms: int = Field(5000, ge=10, le=3_600_000, description="between two settlings of a partition")
     lease_ms: int = Field(3000, ge=300, le=60_000, description="a member that has not beaten for so long is out")

@@ -47,6 +47,14 @@ class OutOfBounds(TallyError):
     """The total would pass a bound; nothing was counted."""
 
 
+class StrategyFixed(TallyError):
+    """A namespace keeps the strategy it was founded with; choose another name for counters that count otherwise."""
+
+
+class TooManyNamespaces(TallyError):
+    """There are as many namespaces as there may be; nothing was counted. Use one that is there."""
+
+
 # --- ours or our stores': the same request may succeed later ------------------------------------------------------
 
 

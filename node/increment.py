@@ -36,6 +36,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unclosed one too, 
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)"?', re.IGNORECASE)
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -43,7 +44,7 @@ class Increment(msgspec.Struct, frozen=True, gc=False):
     """Add `value` to `counter`; at most once when it carries an idempotency key."""
 
     counter: str  # "<namespace>:<key>", the full name: what a partition is computed from and a batch holds
-    value: int  # 0 <= value <= VALUE_MAX
+    value: int  # |value| <= VALUE_MAX; below 0 only where its namespace allows it
     idempotency_key: str | None = None
     short_lived: bool = False  # the key is a proxy's request id: it guards that proxy's own retries only
 
@@ -97,6 +98,13 @@ def _read(content_type: str | None, body: bytes) -> Increment:
 _read_before = lru_cache(maxsize=REMEMBERED_BODIES_MAX)(_read)
 
 
+def valid_namespace(namespace: str) -> str:
+    """Errors: BadRequest."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise BadRequest("A namespace is 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit.")
+    return namespace
+
+
 def valid_key(key: Any) -> str:
     """A non-empty text of at most KEY_BYTES_MAX bytes without NUL or lone surrogates. Errors: BadRequest."""
     if type(key) is not str or not key or "\0" in key:
@@ -106,10 +114,11 @@ def valid_key(key: Any) -> str:
     return key
 
 
-def valid_value(value: Any) -> int:
+def valid_value(value: Any, negative_allowed: bool = False) -> int:
     """An integer, 0 <= value <= VALUE_MAX; never a bool, which Python takes for one. Errors: BadRequest."""
-    if type(value) is not int or not 0 <= value <= VALUE_MAX:
-        raise BadRequest(f"value is an integer from 0 to {VALUE_MAX}.")
+    least = -VALUE_MAX if negative_allowed else 0
+    if type(value) is not int or not least <= value <= VALUE_MAX:
+        raise BadRequest(f"value is an integer from {least} to {VALUE_MAX}.")
     return value
 
 

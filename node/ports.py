@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from node.metrics import Count, Timing
 from node.settlement import Batch, Stored, Unsettled
+from node.terms import Namespace, StrategyName, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,25 @@ class Store(Protocol):
 
     async def stored(self, counters: Sequence[str]) -> list[Stored]:
         """Each counter's value together with its partition's settled number, of one snapshot."""
+        ...
+
+
+class NamespaceStore(Protocol):
+    """The namespaces in Postgres. Errors: StoreUnavailable."""
+
+    async def all(self) -> list[Namespace]: ...
+
+    async def get(self, name: str) -> Namespace | None: ...
+
+    async def found(self, name: str, strategy: StrategyName) -> Namespace:
+        """The namespace of that name, founded with this strategy and no terms of its own when there is none.
+
+        Errors: TooManyNamespaces.
+        """
+        ...
+
+    async def change(self, name: str, terms: Terms) -> Namespace:
+        """Founds it when there is none. Errors: StrategyFixed, TooManyNamespaces."""
         ...
 
 

@@ -15,6 +15,8 @@ import uvicorn
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 
+from node.advertise import Where, url_of
+from node.config import Config
 from node.protocol import LimitedProtocol
 
 BACKLOG = 2048
@@ -39,6 +41,30 @@ def listen(host: str, port: int, shared: bool = False) -> socket.socket:
         listener.close()
         raise OSError(error.errno, f"{error.strerror} ({host}:{port}); choose another port") from error
     return listener
+
+
+class Sockets:
+    """A node's listening sockets, open from the first moment and closed at the last."""
+
+    def __init__(self, config: Config) -> None:
+        self.public = [listen(config.host, config.port)]
+        self.operations = listen(config.ops_host, config.ops_port)
+        if config.shared_port:
+            self.public.append(listen(config.host, config.shared_port, shared=True))
+        # Noted now: a server may take a socket over, and then it can be asked no more.
+        self._bound: list[Where] = [each.getsockname()[:2] for each in (self.public[0], self.operations)]
+
+    def __enter__(self) -> Sockets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for listener in (*self.public, self.operations):
+            listener.close()
+
+    def urls(self, host: str) -> tuple[str, str]:
+        """Of the public listener and of the operations listener, for others; `host` empty = the listeners' own."""
+        public, operations = self._bound
+        return url_of(public, host), url_of(operations, host)
 
 
 class Server(Protocol):

@@ -9,26 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from node.call import Outcome
 from node.errors import TallyError
-from node.increment import DEFAULT_NAMESPACE, Increment
-
-StrategyName = Literal["dist", "sync", "rollup"]
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """How the counters of one namespace count. Kept in Postgres; the strategy is fixed once it exists."""
-
-    name: str = DEFAULT_NAMESPACE
-    strategy: StrategyName = "dist"
-    idempotency_window_s: int = 86_400
-    idempotency_key_required: bool = False
-    negative_allowed: bool = False
-    history: bool = False
-    keep_days: int | None = None  # rollup: how long increments that are rolled up are kept; None = for ever
+from node.increment import Increment
+from node.terms import Namespace as Namespace
+from node.terms import StrategyName as StrategyName
 
 
 @dataclass(frozen=True, slots=True)

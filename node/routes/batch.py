@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from quart import Blueprint, Response, request
 
 from node.answers import Answer, of_error
-from node.batch import describe, increments_of, parse_batch, results, valid_namespace, worst
+from node.batch import describe, increments_of, parse_batch, results, worst
 from node.door import Door
 from node.errors import TallyError
+from node.increment import valid_namespace
+from node.namespaces import Namespaces
 from node.routes.http import body, only, peer, respond
-from node.strategy import Namespace, Strategy
+from node.strategy import Strategy
+from node.terms import StrategyName
 
 
-def blueprint(door: Door, dist: Strategy, window_s: int) -> Blueprint:
+def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyName, Strategy]) -> Blueprint:
     routes = Blueprint("batch", __name__)
 
-    @routes.post("/v1/<namespace>/increments/batch")
-    async def add_batch(namespace: str) -> Response:
+    @routes.post("/v1/<name>/increments/batch")
+    async def add_batch(name: str) -> Response:
         try:
             by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
             request_id = only("X-Request-ID") if by_proxy else None
-            namespace = valid_namespace(namespace)
-            given = parse_batch(only("Content-Type"), await body())
+            namespace = await namespaces.expected(valid_namespace(name))
+            given = parse_batch(only("Content-Type"), await body(), namespace)
+            increments = increments_of(name, given, request_id)
+            if increments:
+                namespace = await namespaces.found(name)
+            outcomes = await strategies[namespace.strategy].add_many(namespace, increments)
         except TallyError as error:
             return respond(door.failed(error, detailed=True))
-        increments = increments_of(namespace, given, request_id)
-        outcomes = await dist.add_many(Namespace(namespace, idempotency_window_s=window_s), increments)
         found = results(given, increments, outcomes)
         door.counted_batch(found)
         described = describe(found, minimal="return=minimal" in request.headers.get("Prefer", ""))

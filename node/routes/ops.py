@@ -1,4 +1,4 @@
-"""Health, on both listeners; the cluster view and drain, on the operations listener only."""
+"""Health, on both listeners; the cluster view, drain and the namespaces, on the operations listener only."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Callable
 import msgspec
 from quart import Blueprint, Response
 
-from node.answers import Answer
+from node.answers import Answer, of_error
+from node.errors import TallyError
 from node.health import Health
-from node.routes.http import respond
+from node.increment import valid_namespace
+from node.namespaces import Namespaces
+from node.routes.http import body, respond
+from node.terms import describe, parse_terms
 
 
 def health_blueprint(health: Health) -> Blueprint:
@@ -43,5 +47,31 @@ def ops_blueprint(cluster: Callable[[], dict[str, object]], drain: Callable[[], 
     return routes
 
 
-def _json(status: int, body: object) -> Answer:
-    return Answer(status, msgspec.json.encode(body))
+def namespaces_blueprint(namespaces: Namespaces) -> Blueprint:
+    routes = Blueprint("namespaces", __name__)
+
+    @routes.get("/namespaces")
+    async def show_all() -> Response:
+        return respond(_json(200, {"namespaces": [describe(each) for each in namespaces.all()]}))
+
+    @routes.get("/namespaces/<name>")
+    async def show(name: str) -> Response:
+        try:
+            return respond(_json(200, describe(await namespaces.find(valid_namespace(name)))))
+        except TallyError as error:
+            return respond(of_error(error))
+
+    @routes.put("/namespaces/<name>")
+    async def change(name: str) -> Response:
+        try:
+            return respond(
+                _json(200, describe(await namespaces.change(valid_namespace(name), parse_terms(await body()))))
+            )
+        except TallyError as error:
+            return respond(of_error(error))
+
+    return routes
+
+
+def _json(status: int, told: object) -> Answer:
+    return Answer(status, msgspec.json.encode(told))

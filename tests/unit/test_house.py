@@ -29,6 +29,7 @@ PURE = [
     "node/settlement.py",
     "node/stock.py",
     "node/strategy.py",
+    "node/terms.py",
 ]
 IMPURE = {"asyncio", "time", "os", "logging", "socket", "threading", "redis", "asyncpg", "quart", "uvicorn"}
 
@@ -58,8 +59,8 @@ def test_the_cluster_knows_nothing_of_a_node() -> None:
 
 
 def test_only_one_module_of_a_node_constructs_it() -> None:
-    adapters = {"node.log", "node.store", "cluster.registry"}
-    allowed = {"app.py", "log.py", "store.py"}
+    adapters = {"node.log", "node.postgres", "node.store", "node.namespace_table", "cluster.registry"}
+    allowed = {"app.py", "log.py", "store.py", "namespace_table.py"}
     users = {path.name for path in (ROOT / "node").rglob("*.py") if adapters & imports(path)}
     assert users <= allowed
 

@@ -9,16 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node import batch
-from node.batch import Item, describe, increments_of, parse_batch, results, valid_namespace, worst
+from node.batch import Item, describe, increments_of, parse_batch, results, worst
 from node.call import Outcome
 from node.errors import BadRequest, LogUnavailable, Unanswered
-from node.increment import VALUE_MAX, Increment
+from node.increment import VALUE_MAX, Increment, valid_namespace
+from node.terms import Namespace
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+NS = Namespace()
 
 
 def parsed(items: object) -> list[Item | BadRequest]:
-    return parse_batch(JSON, json.dumps(items).encode())
+    return parse_batch(JSON, json.dumps(items).encode(), NS)
 
 
 def test_an_array_is_read_in_order():
@@ -28,7 +30,7 @@ def test_an_array_is_read_in_order():
 
 def test_lines_are_read_in_order_and_empty_ones_are_passed_over():
     body = b'{"key":"a","value":1}\n\n{"key":"b","value":2}\n'
-    assert parse_batch(NDJSON, body) == [Item("a", 1), Item("b", 2)]
+    assert parse_batch(NDJSON, body, NS) == [Item("a", 1), Item("b", 2)]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_bad_item_is_named_and_the_others_count(item, about):
 def test_a_member_given_twice_is_never_one_of_the_two(twice, kind):
     body = "{" + twice + "}"
     try:
-        (item,) = parse_batch(kind, (f"[{body}]" if kind == JSON else body).encode())
+        (item,) = parse_batch(kind, (f"[{body}]" if kind == JSON else body).encode(), NS)
     except BadRequest:
         return
     assert isinstance(item, BadRequest)
@@ -75,7 +77,7 @@ def test_a_member_given_twice_is_never_one_of_the_two(twice, kind):
 )
 def test_what_is_no_array_is_refused_whole(body):
     with pytest.raises(BadRequest):
-        parse_batch(JSON, body)
+        parse_batch(JSON, body, NS)
 
 
 @pytest.mark.parametrize("namespace", ["", "A", "a b", "a:b", "x" * 65, "-a", "é", "a\n"])
@@ -103,8 +105,8 @@ def test_the_quick_reader_agrees_with_the_strict_one(items, ascii_only):
         {"key": key, "value": value} | ({} if id_ is None else {"idempotency_key": id_}) for key, value, id_ in items
     ]
     text = json.dumps(body, ensure_ascii=ascii_only).encode()
-    strict = list(batch._strict(False, text))
-    quick = batch._quick(False, text)
+    strict = list(batch._strict(False, text, NS))
+    quick = batch._quick(False, text, NS)
     if quick is not None:
         assert quick == strict
 
@@ -141,3 +143,22 @@ def test_an_item_in_doubt_decides_what_the_request_is_answered():
     doubt, refused = Unanswered(), LogUnavailable()
     assert worst([refused, doubt, Outcome.COUNTED]) is doubt
     assert worst([refused, Outcome.COUNTED]) is refused
+
+
+def test_negative_values_are_taken_where_the_namespace_allows_them():
+    body = b'[{"key":"a","value":-5},{"key":"b","value":-9007199254740992}]'
+    refused, too_small = parse_batch(JSON, body, NS)
+    assert isinstance(refused, BadRequest)
+    taken, too_small = parse_batch(JSON, body, Namespace(negative_allowed=True))
+    assert (taken.key, taken.value) == ("a", -5)
+    assert isinstance(too_small, BadRequest)
+    (quick,) = batch._quick(False, body[:23] + b"]", Namespace(negative_allowed=True))
+    assert (quick.key, quick.value) == ("a", -5)
+
+
+def test_an_item_without_the_idempotency_key_that_its_namespace_requires_is_refused():
+    required = Namespace(idempotency_key_required=True)
+    body = b'[{"key":"a","value":1},{"key":"b","value":2,"idempotency_key":"x"}]'
+    refused, taken = parse_batch(JSON, body, required)
+    assert "idempotency key" in str(refused)
+    assert (taken.key, taken.idempotency_key) == ("b", "x")
