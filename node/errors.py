@@ -98,6 +98,20 @@ class StoreUnavailable(Unavailable):
     """Postgres cannot be reached; try again."""
 
 
+class StoreRefused(StoreUnavailable):
+    """Postgres answered, and refused the statement: nothing of it was done."""
+
+
+class StoreOverflow(StoreRefused):
+    """A sum has passed what Postgres can hold; nothing was done."""
+
+
+class StoreUnanswered(StoreUnavailable):
+    """Postgres has not answered in time; it may have been counted. Try again with the same idempotency key."""
+
+    counted = "unknown"
+
+
 # --- the deployment's: an operator has to act ---------------------------------------------------------------------
 
 

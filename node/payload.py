@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from node.ports import RememberedId
+RememberedId = tuple[int, str, str]  # (window in seconds, digest, value)
 
 ITEM = 5  # fields of an item with an id
 DECIDED = 9  # fields of a decided operation

@@ -6,11 +6,15 @@ Every method may be called again at any time, by any node, with the same result:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from node.deciding import Decision, Operation, Remembered
 from node.metrics import Count, Timing
+from node.payload import RememberedId as RememberedId
 from node.settlement import Batch, Stored, Unsettled
+from node.strategy import Reading
 from node.terms import Namespace, StrategyName, Terms
 
 
@@ -54,8 +58,8 @@ class Introduced:
     last: int  # number of its last call
 
 
+Found = tuple[Mapping[str, int | None], Mapping[bytes, Remembered]]  # totals of counters, and idempotency keys
 Step = Literal["remembered", "replayed"]
-RememberedId = tuple[int, str, str]  # (window in seconds, digest, value)
 
 
 class Appender(Protocol):
@@ -198,6 +202,43 @@ class NamespaceStore(Protocol):
 
     async def change(self, name: str, terms: Terms) -> Namespace:
         """Founds it when there is none. Errors: StrategyFixed, TooManyNamespaces."""
+        ...
+
+
+class Held(Protocol):
+    """Counters in Postgres that nobody else decides upon until this ends; without a `commit` nothing was done.
+
+    Errors: StoreUnavailable.
+    """
+
+    async def look(self, operations: Sequence[Operation]) -> Found:
+        """Takes hold of their counters; what is known of them then stays so."""
+        ...
+
+    async def write(self, decision: Decision) -> bool:
+        """Once. False: an idempotency key was claimed meanwhile, and all is to be tried anew."""
+        ...
+
+    async def commit(self) -> None:
+        """Errors: StoreUnanswered, and only here."""
+        ...
+
+
+class Counters(Protocol):
+    """What is counted in Postgres itself. Errors: StoreUnavailable."""
+
+    def hold(self) -> AbstractAsyncContextManager[Held]: ...
+
+    async def read(self, counters: Sequence[str]) -> list[Reading | None]:
+        """Exact; None for a counter that is not known."""
+        ...
+
+    async def remembered(self, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
+        """Those that are not remembered are left out."""
+        ...
+
+    async def forget_keys(self) -> int:
+        """Deletes a part of the idempotency keys that are too old to be looked for; -> how many."""
         ...
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from node.errors import StoreUnavailable
+from node.errors import StoreOverflow, StoreRefused, StoreUnanswered, StoreUnavailable
 
 CONNECTIONS_MAX = 12  # opened as they are needed
 CONNECT_TIMEOUT_S = 5.0
@@ -33,8 +33,45 @@ async def translated() -> AsyncIterator[None]:
     """Turns a driver's error into ours."""
     try:
         yield
+    except asyncpg.NumericValueOutOfRangeError as error:
+        raise StoreOverflow from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # a TimeoutError is an OSError
-        raise StoreUnavailable(f"Postgres: {error or type(error).__name__}; try again") from error
+        answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError)
+        kind = StoreRefused if answered else StoreUnavailable
+        raise kind(f"Postgres: {error or type(error).__name__}; try again") from error
+
+
+async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
+    """Nothing here changes a session, and what asyncpg does by default costs a round trip each time."""
+
+
+class Transaction:
+    """One that its user commits; left without that, it is rolled back."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self._transaction = connection.transaction()
+        self._asked_to_commit = False
+
+    async def start(self) -> None:
+        await self._transaction.start()
+
+    async def commit(self) -> None:
+        """Errors: StoreUnanswered, for nobody knows whether a commit without an answer was done."""
+        self._asked_to_commit = True
+        try:
+            async with translated():
+                await self._transaction.commit()
+        except StoreUnavailable as error:
+            raise StoreUnanswered from error
+
+    async def end(self) -> None:
+        if self.connection.is_closed():
+            return
+        if not self._asked_to_commit:
+            await self._transaction.rollback()
+        elif self.connection.is_in_transaction():  # whether it ends well or not, nobody here will hear of it
+            self.connection.terminate()
 
 
 class Postgres:
@@ -50,6 +87,7 @@ class Postgres:
                 dsn,
                 min_size=1,
                 max_size=CONNECTIONS_MAX,
+                reset=_leave_as_it_is,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S,
                 server_settings={
@@ -74,6 +112,16 @@ class Postgres:
         """Committed at the end, unless an error leaves it."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    @asynccontextmanager
+    async def open_transaction(self) -> AsyncIterator[Transaction]:
+        async with self.connection() as connection:
+            transaction = Transaction(connection)
+            await transaction.start()
+            try:
+                yield transaction
+            finally:
+                await transaction.end()
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[asyncpg.Record]:
         async with self.connection() as connection:

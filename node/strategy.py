@@ -6,12 +6,12 @@ costs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from node.call import Outcome
+from node.call import Outcome, Pending
 from node.errors import TallyError
 from node.increment import Increment
 from node.terms import Namespace as Namespace
@@ -60,6 +60,37 @@ class Receipt:
     counted: bool
     value: int | None  # of the increment it counted
     window_s: int  # it is remembered for at least so long after it was counted
+
+
+class Intake(Protocol):
+    """Where the seed's routes bring what they are asked to count: the way into one namespace."""
+
+    def due(self) -> float:
+        """When an increment that comes now has to be answered, in monotonic seconds."""
+        ...
+
+    def submit(self, part: Pending) -> None:
+        """Queues it; it gets its outcome, or an error, by its deadline. Errors: Draining, Overloaded."""
+        ...
+
+    async def add(self, increment: Increment) -> Outcome:
+        """`submit`, awaited. Cancelling the caller does not take the increment back."""
+        ...
+
+
+class Values(Protocol):
+    """Where the seed's routes read."""
+
+    def ask(self, counter: str, reply: Callable[[int | TallyError], None]) -> None:
+        """Everything acknowledged before is in the value that `reply` gets: or NotFound, or Unavailable.
+
+        Errors: Unavailable, when too many are waiting.
+        """
+        ...
+
+    async def value(self, counter: str) -> int:
+        """`ask`, awaited. Errors: NotFound, Unavailable."""
+        ...
 
 
 class Strategy(Protocol):

@@ -1,0 +1,54 @@
+-- name: create
+-- Counters that are not there yet: $1 namespaces, $2 keys. Those who meet lock in one order, here and in `lock`
+INSERT INTO key_counters (namespace, key, value)
+SELECT q.namespace, q.key, 0 FROM unnest($1::text[], $2::text[]) AS q (namespace, key) ORDER BY q.key, q.namespace
+ON CONFLICT DO NOTHING
+RETURNING namespace, key;
+
+-- name: lock
+-- Holds counters until the end of the transaction
+SELECT c.namespace, c.key, c.value
+FROM key_counters c JOIN unnest($1::text[], $2::text[]) AS q (namespace, key)
+    ON c.key = q.key AND c.namespace = q.namespace
+ORDER BY c.key, c.namespace FOR UPDATE OF c;
+
+-- name: remembered
+-- What idempotency keys were used for. After `lock`, for this must see what those wrote who held it before
+SELECT guard, value, reset FROM idempotency_keys WHERE guard = ANY($1::bytea[]) AND expires_at > now();
+
+-- name: add
+-- $3 is added to the counters $1 $2
+UPDATE key_counters c SET value = c.value + q.amount, updated_at = clock_timestamp()
+FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q (namespace, key, amount)
+WHERE c.key = q.key AND c.namespace = q.namespace;
+
+-- name: add_and_remember
+-- `add`, and idempotency keys: $4 guards, $5 values, $6 whether of resets, $7 windows in seconds
+WITH added AS (
+    UPDATE key_counters c SET value = c.value + q.amount, updated_at = clock_timestamp()
+    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q (namespace, key, amount)
+    WHERE c.key = q.key AND c.namespace = q.namespace
+)
+INSERT INTO idempotency_keys AS k (guard, value, reset, expires_at)
+SELECT g.guard, g.value, g.reset, now() + make_interval(secs => g.window_s)
+FROM unnest($4::bytea[], $5::bigint[], $6::bool[], $7::int[]) AS g (guard, value, reset, window_s)
+ON CONFLICT (guard) DO UPDATE SET value = excluded.value, reset = excluded.reset, expires_at = excluded.expires_at;
+
+-- name: remove
+-- Counters that were created, and then nothing of them counted
+DELETE FROM key_counters c USING unnest($1::text[], $2::text[]) AS q (namespace, key)
+WHERE c.key = q.key AND c.namespace = q.namespace;
+
+-- name: read
+-- Values: $1 namespaces, $2 keys, answered in order
+SELECT c.value, c.updated_at
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS q (namespace, key, n)
+LEFT JOIN key_counters c ON c.key = q.key AND c.namespace = q.namespace
+ORDER BY q.n;
+
+-- name: forget_keys
+-- Deletes up to $1 idempotency keys that nobody looks for any more; those that are being claimed anew are passed over
+DELETE FROM idempotency_keys WHERE guard IN (
+    SELECT guard FROM idempotency_keys WHERE expires_at <= now() LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING 1;

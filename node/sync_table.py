@@ -1,0 +1,119 @@
+"""Counters of strategy `sync`: queries_sync.sql, called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from node.deciding import Counted, Decision, Operation, Remembered
+from node.increment import counter_name, split_counter
+from node.ports import Found
+from node.postgres import Postgres, Transaction, queries
+from node.strategy import Reading
+
+SQL = queries("queries_sync.sql")
+
+KNOWN_MAX = 100_000  # counters that are known to be there, and so need not be created
+FORGET_MAX = 10_000
+
+
+class SyncTable:
+    """`ports.Counters`"""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._known: set[str] = set()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[HeldRows]:
+        async with self._postgres.open_transaction() as transaction:
+            yield HeldRows(transaction, self._known)
+
+    async def read(self, counters: Sequence[str]) -> list[Reading | None]:
+        rows = await self._postgres.fetch(SQL["read"], *_columns(counters))
+        return [reading_of(row["value"], row["value"], row) for row in rows]
+
+    async def remembered(self, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
+        async with self._postgres.connection() as connection:
+            return await recall(connection, guards)
+
+    async def forget_keys(self) -> int:
+        return len(await self._postgres.fetch(SQL["forget_keys"], FORGET_MAX))
+
+
+class HeldRows:
+    """`ports.Held`: rows that are locked."""
+
+    def __init__(self, transaction: Transaction, known: set[str]) -> None:
+        self._transaction, self._connection = transaction, transaction.connection
+        self._known = known
+        self._created: set[str] = set()
+        self._totals: dict[str, int | None] = {}
+
+    async def look(self, operations: Sequence[Operation]) -> Found:
+        counters = {operation.counter for operation in operations}
+        missing = {operation.counter for operation in operations if not operation.reset} - self._known
+        if missing:
+            await self._create(missing)
+        await self._lock(counters)
+        if lost := {name for name in counters & self._known if self._totals.get(name) is None} - self._created:
+            self._known -= lost  # somebody has deleted them behind our back
+            await self._create(lost)
+            await self._lock(lost)
+        guards = [operation.guard for operation in operations if operation.guard is not None]
+        return self._totals, await recall(self._connection, guards) if guards else {}
+
+    async def write(self, decision: Decision) -> bool:
+        sums = {name: amount for name, amount in decision.sums.items() if amount}
+        guarded = [each for each in decision.counted if each.operation.guard is not None]
+        if guarded:
+            columns = (*_columns(sums), list(sums.values()), *guards_of(guarded))
+            await self._connection.execute(SQL["add_and_remember"], *columns)
+        elif sums:
+            await self._connection.execute(SQL["add"], *_columns(sums), list(sums.values()))
+        if for_nothing := self._created - decision.sums.keys():
+            await self._connection.execute(SQL["remove"], *_columns(for_nothing))
+        return True
+
+    async def commit(self) -> None:
+        await self._transaction.commit()
+        if len(self._known) > KNOWN_MAX:
+            self._known.clear()
+        self._known.update(name for name, total in self._totals.items() if total is not None)
+
+    async def _create(self, counters: Iterable[str]) -> None:
+        rows = await self._connection.fetch(SQL["create"], *_columns(counters))
+        self._created.update(counter_name(row["namespace"], row["key"]) for row in rows)
+
+    async def _lock(self, counters: Iterable[str]) -> None:
+        rows = await self._connection.fetch(SQL["lock"], *_columns(counters))
+        for row in rows:
+            name = counter_name(row["namespace"], row["key"])
+            self._totals[name] = None if name in self._created else row["value"]
+
+
+async def recall(connection: asyncpg.Connection, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
+    rows = await connection.fetch(SQL["remembered"], guards)
+    return {row["guard"]: Remembered(row["value"], row["reset"]) for row in rows}
+
+
+def guards_of(counted: Sequence[Counted]) -> tuple[list[bytes | None], list[int], list[bool], list[int]]:
+    """Columns: guards, values, whether of resets, windows in seconds. Of one that comes twice, the first counted."""
+    return (
+        [each.operation.guard for each in counted],
+        [each.remembered for each in counted],
+        [each.operation.reset for each in counted],
+        [each.operation.window_s for each in counted],
+    )
+
+
+def reading_of(value: int | None, stored: int | None, row: asyncpg.Record) -> Reading | None:
+    return None if value is None else Reading(value, stored or 0, row["updated_at"])
+
+
+def _columns(counters: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Namespaces and keys."""
+    names = [split_counter(counter) for counter in counters]
+    return [namespace for namespace, _ in names], [key for _, key in names]
