@@ -5,7 +5,7 @@ Every method may be called again at any time, by any node, with the same result:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -56,6 +56,14 @@ class Introduced:
 
     known: bool  # before it was introduced now
     last: int  # number of its last call
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Positions of increments that were not counted."""
+
+    known: Sequence[int]  # their idempotency key was used before
+    full: Sequence[int]  # their counter is
 
 
 Found = tuple[Mapping[str, int | None], Mapping[bytes, Remembered]]  # totals of counters, and idempotency keys
@@ -239,6 +247,33 @@ class Counters(Protocol):
 
     async def forget_keys(self) -> int:
         """Deletes a part of the idempotency keys that are too old to be looked for; -> how many."""
+        ...
+
+
+class IncrementLog(Counters, Protocol):
+    """Increments, a row each, that are rolled up into their counters later. Errors: StoreUnavailable."""
+
+    async def append(self, operations: Sequence[Operation], sent: Callable[[], None]) -> Refused:
+        """Plain increments, no two with one idempotency key, in one statement. `sent` is called just before it is sent:
+        until then nothing can have counted.
+
+        Errors: StoreRefused when none was counted; else, once it is sent, nobody knows.
+        """
+        ...
+
+    async def waiting(self, partitions: Iterable[int]) -> list[int]:
+        """Those that have increments to be rolled up."""
+        ...
+
+    async def roll_up(self, partition: int, most: int) -> int:
+        """Moves up to so many increments into their counters; -> how many. Several may do it at once.
+
+        Errors: StoreOverflow, when their sum is more than a counter can take.
+        """
+        ...
+
+    async def let_go(self) -> int:
+        """Deletes a part of the increments that are older than their namespace keeps them; -> how many."""
         ...
 
 

@@ -18,6 +18,10 @@ STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its server notices
 
 
+# Of a server that is going: what was asked of it may have been done.
+LAST_WORDS = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+
+
 def named_queries(text: str) -> dict[str, str]:
     """{name: SQL} of a file in which `-- name: <name>` begins each query."""
     return dict(re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.MULTILINE | re.DOTALL))
@@ -36,7 +40,7 @@ async def translated() -> AsyncIterator[None]:
     except asyncpg.NumericValueOutOfRangeError as error:
         raise StoreOverflow from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # a TimeoutError is an OSError
-        answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError)
+        answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, LAST_WORDS)
         kind = StoreRefused if answered else StoreUnavailable
         raise kind(f"Postgres: {error or type(error).__name__}; try again") from error
 

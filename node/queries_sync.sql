@@ -49,6 +49,6 @@ ORDER BY q.n;
 -- name: forget_keys
 -- Deletes up to $1 idempotency keys that nobody looks for any more; those that are being claimed anew are passed over
 DELETE FROM idempotency_keys WHERE guard IN (
-    SELECT guard FROM idempotency_keys WHERE expires_at <= now() LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT guard FROM idempotency_keys WHERE expires_at <= now() - interval '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 RETURNING 1;
