@@ -32,6 +32,7 @@ from node.errors import LogUnavailable, Unavailable
 from node.halves import Halves
 from node.heads import Heads
 from node.health import Health
+from node.increment import DEFAULT_NAMESPACE
 from node.keep import Keep
 from node.lane import Lane
 from node.limiter import Limiter, Rate
@@ -39,15 +40,22 @@ from node.log import RedisLog
 from node.meter import StatsdMeter
 from node.namespace_table import NamespaceTable
 from node.namespaces import Namespaces
+from node.overview import overview
 from node.reader import Reader
+from node.roller import Roller
+from node.rollup_table import RollupTable
 from node.routes import batch, increment, ops
 from node.routes.http import application
 from node.serve import Hypercorn, Server, Sockets, Uvicorn
 from node.settler import Settler
 from node.store import PostgresStore
+from node.strategies.direct import DirectIntake, DirectReader
 from node.strategies.dist import Dist
-from node.strategy import Strategy
-from node.terms import StrategyName
+from node.strategies.rollup import rollup
+from node.strategies.sync import sync
+from node.strategy import Intake, Strategy, Values
+from node.sync_table import SyncTable
+from node.terms import Namespace, StrategyName
 from node.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -105,7 +113,18 @@ class Node:
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
         dist = Dist(self.writer, self.reader, halves, redis_log, windows, monotonic, deadline_s)
-        self.strategies: dict[StrategyName, Strategy] = {"dist": dist}
+        sync_table, rollup_table = SyncTable(store.postgres), RollupTable(store.postgres, config.partitions)
+        limits = (monotonic, deadline_s, config.inbox_max, config.request_id_window_s)
+        self.sync, self.rollup = sync(sync_table, *limits), rollup(rollup_table, *limits)
+        self.strategies: dict[StrategyName, Strategy] = {"dist": dist, "sync": self.sync, "rollup": self.rollup}
+        self.roller = Roller(rollup_table, self._rolls_up, config.flush_interval_ms / 1000)
+        self._intake: Intake = self.writer
+        self._values: Values = self.reader
+        self._direct_reader: DirectReader | None = None
+        if config.strategy != "dist":
+            direct, table = (self.sync, sync_table) if config.strategy == "sync" else (self.rollup, rollup_table)
+            self._intake = DirectIntake(direct, lambda: namespaces.default)
+            self._values = self._direct_reader = DirectReader(table, monotonic, deadline_s)
         self.settler = Settler(
             redis_log,
             store,
@@ -114,7 +133,11 @@ class Node:
             config.flush_interval_ms / 1000,
             self.writer.come_back,
         )
-        self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set)
+        self.health = Health(self.agent, self.writer, self.settler, self._drain.is_set, config.strategy == "dist")
+        self._door = Door(Limiter(Rate.parse(config.rate_limit)), self.meter, config.trusted_proxies, config.strategy)
+        self.meter.sources.append(self._door.meter_counted)
+        self._windows = windows
+        namespaces.watch(self._terms_changed)
         self._servers = self._build_servers()
 
     @classmethod
@@ -141,7 +164,12 @@ class Node:
                 vital.create_task(self.settler.run()),
                 vital.create_task(self.meter.run()),
                 vital.create_task(self._namespaces.run()),
+                vital.create_task(self.sync.run()),
+                vital.create_task(self.rollup.run()),
+                vital.create_task(self.roller.run()),
             ]
+            if self._direct_reader is not None:
+                loops.append(vital.create_task(self._direct_reader.run()))
             if self._config.advertise_alias:
                 loops.append(vital.create_task(follow(self._config.advertise_alias, self._host, self._moved)))
             servers = [vital.create_task(each.run()) for each in self._servers]
@@ -171,7 +199,7 @@ class Node:
                 await asyncio.sleep(self._config.drain_notice_ms / 1000)
                 for each in self._servers:
                     each.stop()
-                await self.writer.drain()
+                await asyncio.gather(self.writer.drain(), self.sync.drain(), self.rollup.drain())
                 await asyncio.gather(*servers)
                 await self._settle_if_last()
         except TimeoutError:
@@ -206,17 +234,24 @@ class Node:
         except Unavailable as error:
             log.warning("not everything is settled (%s); it is kept in Redis for the next start", error)
 
+    def _rolls_up(self) -> frozenset[int]:
+        return self.agent.owned if self.agent.in_lease else frozenset(range(self._config.partitions))
+
     def _changed(self, change: Change) -> None:
         log.info("gained %d partitions, lost %d", len(change.gained), len(change.lost))
         if change.gained:
             self.settler.wake()
 
+    def _terms_changed(self, namespace: Namespace) -> None:
+        if namespace.strategy == "dist":
+            self._windows.note(namespace.name, namespace.idempotency_window_s)
+        if namespace.name == DEFAULT_NAMESPACE:
+            self._door.key_required = namespace.idempotency_key_required
+
     def _build_servers(self) -> list[Server]:
-        config = self._config
-        door = Door(Limiter(Rate.parse(config.rate_limit)), self.meter, config.trusted_proxies)
-        self.meter.sources.append(door.meter_counted)
+        door = self._door
         public = application("tally")
-        public.register_blueprint(increment.blueprint(door, self.writer, self.reader))
+        public.register_blueprint(increment.blueprint(door, self._intake, self._values))
         public.register_blueprint(batch.blueprint(door, self._namespaces, self.strategies))
         public.register_blueprint(ops.health_blueprint(self.health))
         operations = application("tally-operations")
@@ -230,31 +265,10 @@ class Node:
             return Hypercorn(app, self._sockets.public)
         if not self._config.hot_lane:
             return Uvicorn(app, self._sockets.public)
-        return Uvicorn(app, self._sockets.public, partial(Lane, door, self.writer, self.reader, Heads(), Encoder()))
+        return Uvicorn(app, self._sockets.public, partial(Lane, door, self._intake, self._values, Heads(), Encoder()))
 
     def _describe(self) -> dict[str, object]:
-        view, member = self.agent.view, self.agent.member
-        ring = view.ring(self._config.partitions)
-        members = [
-            {
-                "id": m.id,
-                "name": m.name,
-                "url": m.url,
-                "ops_url": m.ops_url,
-                "pid": m.pid,
-                "state": m.state,
-                "partitions": len(ring.owned_by(m.id)),
-            }
-            for m in view.members
-        ]
-        status, why = self.health.status()
-        return {
-            "epoch": view.epoch,
-            "node": {"id": member.id, "name": member.name, "status": status, "why": why},
-            "members": members,
-            "partitions": {"count": self._config.partitions, "owned": sorted(self.agent.owned)},
-            "settling": {"trouble": self.settler.trouble, "went_back": sorted(self.settler.went_back)},
-        }
+        return overview(self.agent, self.health, self.settler, self._config.partitions)
 
 
 def _member(config: Config, url: str, ops_url: str) -> Member:

@@ -13,7 +13,9 @@ from node.call import Outcome
 from node.errors import BadRequest, TallyError, TooManyRequests
 from node.increment import Increment
 from node.limiter import Limiter
+from node.metrics import COUNTED
 from node.ports import Meter
+from node.terms import DEFAULT_STRATEGY, StrategyName
 
 PEERS_MAX = 1024  # whose trust is remembered
 
@@ -21,8 +23,17 @@ PEERS_MAX = 1024  # whose trust is remembered
 class Door:
     """One for all listeners of a node."""
 
-    def __init__(self, limiter: Limiter, meter: Meter, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        meter: Meter,
+        trusted: Sequence[IPv4Network | IPv6Network],
+        strategy: StrategyName = DEFAULT_STRATEGY,
+    ) -> None:
+        """`strategy` is the default namespace's."""
         self._limiter, self._meter, self._trusted = limiter, meter, tuple(trusted)
+        self._metric = COUNTED[strategy]
+        self.key_required = False  # whether the default namespace requires an idempotency key
         self._peers: dict[str, bool] = {}  # address -> whether it is a trusted proxy
         self._counted = 0
 
@@ -38,6 +49,11 @@ class Door:
             raise TooManyRequests
         return trusted
 
+    def check(self, increment: Increment) -> None:
+        """Whether the default namespace takes it. Errors: BadRequest."""
+        if self.key_required and (increment.idempotency_key is None or increment.short_lived):
+            raise BadRequest
+
     def counted(self, outcome: Outcome, increment: Increment) -> Answer:
         if outcome is Outcome.COUNTED:
             self._counted += 1
@@ -48,11 +64,12 @@ class Door:
         self._meter.count(answers.COUNT[answer.status])
         return answer
 
-    def counted_batch(self, found: Sequence[Outcome | TallyError]) -> None:
+    def counted_batch(self, found: Sequence[Outcome | TallyError], strategy: StrategyName) -> None:
         """Meters the items of a batch, each as if it had come alone."""
-        for outcome, metric in ((Outcome.COUNTED, "kv.dist.increment"), (Outcome.REPLAYED, "api.replayed")):
-            if times := found.count(outcome):
-                self._meter.count(metric, times)  # type: ignore[arg-type]
+        if times := found.count(Outcome.COUNTED):
+            self._meter.count(COUNTED[strategy], times)
+        if times := found.count(Outcome.REPLAYED):
+            self._meter.count("api.replayed", times)
 
     def failed(self, error: TallyError, detailed: bool = False) -> Answer:
         """`detailed` says what was wrong with a request; the seed's two routes have one fixed body for it."""
@@ -70,7 +87,7 @@ class Door:
         """
         counted, self._counted = self._counted, 0
         if counted:
-            self._meter.count("kv.dist.increment", counted)
+            self._meter.count(self._metric, counted)
             self._meter.count("api.create_key", counted)
 
     def _look_at(self, peer: str) -> bool:

@@ -19,9 +19,8 @@ from node.errors import NotFound, TallyError
 from node.heads import Head, Heads, Whole, whole_request
 from node.increment import BODY_BYTES_MAX, DEFAULT_NAMESPACE, Increment, counter_name, key_of_path, parse_increment
 from node.protocol import LimitedProtocol, Phase
-from node.reader import Reader
 from node.slot import Slot
-from node.writer import Writer
+from node.strategy import Intake, Values
 
 POST_TARGET = b"/increment"
 GET_TARGET = b"/increment/"
@@ -38,10 +37,10 @@ class Lane(LimitedProtocol):
     """One connection."""
 
     def __init__(
-        self, door: Door, writer: Writer, reader: Reader, heads: Heads, encoder: Encoder, **server: Any
+        self, door: Door, intake: Intake, values: Values, heads: Heads, encoder: Encoder, **server: Any
     ) -> None:
         super().__init__(**server)
-        self.door, self.writer, self.reader = door, writer, reader
+        self.door, self.intake, self.values = door, intake, values
         self._heads, self._encoder = heads, encoder
         self._slots: deque[Slot] = deque()
         self._known: dict[bytes, bytes] = {}
@@ -187,8 +186,10 @@ class Lane(LimitedProtocol):
     def _post(self, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
         if not self.door.admit(self._peer(), head.real_ip, "/increment"):
             request_id = None
-        slot = Slot(self, parse_increment(head.content_type, body, idempotency_key, request_id), self.writer.due())
-        self.writer.submit(slot)
+        increment = parse_increment(head.content_type, body, idempotency_key, request_id)
+        self.door.check(increment)
+        slot = Slot(self, increment, self.intake.due())
+        self.intake.submit(slot)
         self._slots.append(slot)  # no outcome can have come yet
 
     def _get(self, head: Head) -> None:
@@ -197,7 +198,7 @@ class Lane(LimitedProtocol):
             raise NotFound
         key = key_of_path(head.target[len(GET_TARGET) :])
         slot = Slot(self, NOTHING, 0.0, key)
-        self.reader.ask(counter_name(DEFAULT_NAMESPACE, key), slot.read)
+        self.values.ask(counter_name(DEFAULT_NAMESPACE, key), slot.read)
         self._slots.append(slot)
 
     def _peer(self) -> str:

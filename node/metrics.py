@@ -1,12 +1,15 @@
-"""Every metric's name: a wrong one does not type-check. The first six are the seed's."""
+"""Every metric's name: a wrong one does not type-check. The first are the seed's."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from node.terms import StrategyName
+
 Count = Literal[
     "kv.dist.increment",  # increments counted by strategy dist
     "kv.sync.increment",  # ... by strategy sync
+    "kv.rollup.increment",  # ... by strategy rollup
     "api.create_key",  # POST requests answered 204
     "api.key_not_found",
     "api.rate_limited",
@@ -17,3 +20,9 @@ Count = Literal[
     "api.unavailable",  # 503
 ]
 Timing = Literal["kv.dist.sync_to_db"]  # ms that one settling of the owned partitions took
+
+COUNTED: dict[StrategyName, Count] = {  # strategy -> metric
+    "dist": "kv.dist.increment",
+    "sync": "kv.sync.increment",
+    "rollup": "kv.rollup.increment",
+}

@@ -21,11 +21,12 @@ POLL_INTERVAL_S = 0.5
 
 
 class Namespaces:
-    """`changed` is told of each namespace as it is now, once it is known and whenever it has changed."""
+    """What is known; `run` keeps it so."""
 
-    def __init__(self, store: NamespaceStore, changed: Callable[[Namespace], None] = lambda _: None) -> None:
-        self._store, self._changed = store, changed
+    def __init__(self, store: NamespaceStore) -> None:
+        self._store = store
         self._known: dict[str, Namespace] = {}
+        self._watchers: list[Callable[[Namespace], None]] = []
         self.trouble: str | None = None
 
     async def start(self, strategy: StrategyName) -> None:
@@ -37,6 +38,12 @@ class Namespaces:
                 f"cannot be changed; set TALLY_STRATEGY={default.strategy}"
             )
         await self.refresh()
+
+    def watch(self, watcher: Callable[[Namespace], None]) -> None:
+        """It is told of each namespace as it is, now and whenever one is known or has changed."""
+        self._watchers.append(watcher)
+        for namespace in self._known.values():
+            watcher(namespace)
 
     def known(self, name: str) -> Namespace | None:
         return self._known.get(name)
@@ -101,4 +108,5 @@ class Namespaces:
     def _note(self, namespace: Namespace) -> None:
         if self._known.get(namespace.name) != namespace:
             self._known[namespace.name] = namespace
-            self._changed(namespace)
+            for watcher in self._watchers:
+                watcher(namespace)

@@ -52,12 +52,6 @@ LEFT JOIN LATERAL (
 ) i ON true
 ORDER BY q.n;
 
--- name: remembered
--- What idempotency keys were used for. They are known a little longer than they need be: one that was found to be claimed may
--- have expired since
-SELECT guard, value, reset FROM idempotency_keys
-WHERE guard = ANY($1::bytea[]) AND expires_at > now() - interval '1 minute';
-
 -- name: claim
 -- $1 guards, $2 values, $3 whether of resets, $4 windows in seconds; a row for each that nobody else has claimed meanwhile
 INSERT INTO idempotency_keys AS k (guard, value, reset, expires_at)

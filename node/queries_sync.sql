@@ -12,10 +12,6 @@ FROM key_counters c JOIN unnest($1::text[], $2::text[]) AS q (namespace, key)
     ON c.key = q.key AND c.namespace = q.namespace
 ORDER BY c.key, c.namespace FOR UPDATE OF c;
 
--- name: remembered
--- What idempotency keys were used for. After `lock`, for this must see what those wrote who held it before
-SELECT guard, value, reset FROM idempotency_keys WHERE guard = ANY($1::bytea[]) AND expires_at > now();
-
 -- name: add
 -- $3 is added to the counters $1 $2
 UPDATE key_counters c SET value = c.value + q.amount, updated_at = clock_timestamp()
@@ -45,10 +41,3 @@ SELECT c.value, c.updated_at
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS q (namespace, key, n)
 LEFT JOIN key_counters c ON c.key = q.key AND c.namespace = q.namespace
 ORDER BY q.n;
-
--- name: forget_keys
--- Deletes up to $1 idempotency keys that nobody looks for any more; those that are being claimed anew are passed over
-DELETE FROM idempotency_keys WHERE guard IN (
-    SELECT guard FROM idempotency_keys WHERE expires_at <= now() - interval '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED
-)
-RETURNING 1;

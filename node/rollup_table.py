@@ -10,8 +10,9 @@ from typing import Any
 import asyncpg
 
 from cluster.ring import partition_of
-from node.deciding import Decision, Operation, Remembered
+from node.deciding import Decision, Operation
 from node.increment import split_counter
+from node.key_table import KeyTable, guards_of, key_columns, recall
 from node.ports import Found, Refused
 from node.postgres import Postgres, Transaction, queries
 from node.settlement import FULL
@@ -22,11 +23,12 @@ SQL = queries("queries_rollup.sql")
 LET_GO_MAX = 10_000
 
 
-class RollupTable:
+class RollupTable(KeyTable):
     """`ports.IncrementLog`"""
 
     def __init__(self, postgres: Postgres, partitions: int) -> None:
-        self._postgres, self._partitions = postgres, partitions
+        super().__init__(postgres)
+        self._partitions = partitions
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[HeldNumbers]:
@@ -55,10 +57,6 @@ class RollupTable:
             for row, total in zip(rows, totals, strict=True)
         ]
 
-    async def remembered(self, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
-        async with self._postgres.connection() as connection:
-            return await _recall(connection, guards)
-
     async def waiting(self, partitions: Iterable[int]) -> list[int]:
         return [row["partition"] for row in await self._postgres.fetch(SQL["waiting"], list(partitions))]
 
@@ -73,7 +71,7 @@ class RollupTable:
 
 
 class HeldNumbers:
-    """`ports.Held`: advisory locks. Plain increments do not ask for them: they go on, and come after what is decided."""
+    """`ports.Held`: advisory locks. Plain increments ask for none: they go on, and come after what is decided."""
 
     def __init__(self, transaction: Transaction, partitions: int) -> None:
         self._transaction, self._connection = transaction, transaction.connection
@@ -84,20 +82,14 @@ class HeldNumbers:
         await self._connection.execute(SQL["lock"], [_number(counter) for counter in counters])
         # Only now, for this must see what those wrote who held them before.
         rows = await self._connection.fetch(SQL["read"], *columns_of(counters, self._partitions))
-        guards = [operation.guard for operation in operations if operation.guard is not None]
+        guards = guards_of(operations)
         totals = dict(zip(counters, map(_total, rows), strict=True))
-        return totals, await _recall(self._connection, guards) if guards else {}
+        return totals, await recall(self._connection, guards) if guards else {}
 
     async def write(self, decision: Decision) -> bool:
         guarded = [each for each in decision.counted if each.operation.guard is not None]
         if guarded:
-            claimed = await self._connection.fetch(
-                SQL["claim"],
-                [each.operation.guard for each in guarded],
-                [each.remembered for each in guarded],
-                [each.operation.reset for each in guarded],
-                [each.operation.window_s for each in guarded],
-            )
+            claimed = await self._connection.fetch(SQL["claim"], *key_columns(guarded))
             if len(claimed) < len(guarded):
                 return False
         await self._connection.execute(
@@ -111,11 +103,6 @@ class HeldNumbers:
 
     async def commit(self) -> None:
         await self._transaction.commit()
-
-
-async def _recall(connection: asyncpg.Connection, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
-    rows = await connection.fetch(SQL["remembered"], guards)
-    return {row["guard"]: Remembered(row["value"], row["reset"]) for row in rows}
 
 
 def _total(row: asyncpg.Record) -> int | None:

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from node.deciding import Counted, Decision, Operation, Remembered
+from node.deciding import Decision, Operation
 from node.increment import counter_name, split_counter
+from node.key_table import KeyTable, guards_of, key_columns, recall
 from node.ports import Found
 from node.postgres import Postgres, Transaction, queries
 from node.strategy import Reading
@@ -16,14 +17,13 @@ from node.strategy import Reading
 SQL = queries("queries_sync.sql")
 
 KNOWN_MAX = 100_000  # counters that are known to be there, and so need not be created
-FORGET_MAX = 10_000
 
 
-class SyncTable:
+class SyncTable(KeyTable):
     """`ports.Counters`"""
 
     def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
+        super().__init__(postgres)
         self._known: set[str] = set()
 
     @asynccontextmanager
@@ -34,13 +34,6 @@ class SyncTable:
     async def read(self, counters: Sequence[str]) -> list[Reading | None]:
         rows = await self._postgres.fetch(SQL["read"], *_columns(counters))
         return [reading_of(row["value"], row["value"], row) for row in rows]
-
-    async def remembered(self, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
-        async with self._postgres.connection() as connection:
-            return await recall(connection, guards)
-
-    async def forget_keys(self) -> int:
-        return len(await self._postgres.fetch(SQL["forget_keys"], FORGET_MAX))
 
 
 class HeldRows:
@@ -62,14 +55,14 @@ class HeldRows:
             self._known -= lost  # somebody has deleted them behind our back
             await self._create(lost)
             await self._lock(lost)
-        guards = [operation.guard for operation in operations if operation.guard is not None]
+        guards = guards_of(operations)
         return self._totals, await recall(self._connection, guards) if guards else {}
 
     async def write(self, decision: Decision) -> bool:
         sums = {name: amount for name, amount in decision.sums.items() if amount}
         guarded = [each for each in decision.counted if each.operation.guard is not None]
         if guarded:
-            columns = (*_columns(sums), list(sums.values()), *guards_of(guarded))
+            columns = (*_columns(sums), list(sums.values()), *key_columns(guarded))
             await self._connection.execute(SQL["add_and_remember"], *columns)
         elif sums:
             await self._connection.execute(SQL["add"], *_columns(sums), list(sums.values()))
@@ -92,21 +85,6 @@ class HeldRows:
         for row in rows:
             name = counter_name(row["namespace"], row["key"])
             self._totals[name] = None if name in self._created else row["value"]
-
-
-async def recall(connection: asyncpg.Connection, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
-    rows = await connection.fetch(SQL["remembered"], guards)
-    return {row["guard"]: Remembered(row["value"], row["reset"]) for row in rows}
-
-
-def guards_of(counted: Sequence[Counted]) -> tuple[list[bytes | None], list[int], list[bool], list[int]]:
-    """Columns: guards, values, whether of resets, windows in seconds. Of one that comes twice, the first counted."""
-    return (
-        [each.operation.guard for each in counted],
-        [each.remembered for each in counted],
-        [each.operation.reset for each in counted],
-        [each.operation.window_s for each in counted],
-    )
 
 
 def reading_of(value: int | None, stored: int | None, row: asyncpg.Record) -> Reading | None:

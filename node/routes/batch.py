@@ -35,7 +35,7 @@ def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyNa
         except TallyError as error:
             return respond(door.failed(error, detailed=True))
         found = results(given, increments, outcomes)
-        door.counted_batch(found)
+        door.counted_batch(found, namespace.strategy)
         described = describe(found, minimal="return=minimal" in request.headers.get("Prefer", ""))
         trouble = worst(found)
         if trouble is None:

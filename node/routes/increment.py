@@ -8,14 +8,13 @@ from node import answers
 from node.door import Door
 from node.errors import BadRequest, NotFound, TallyError
 from node.increment import DEFAULT_NAMESPACE, counter_name, key_of_path, parse_increment
-from node.reader import Reader
 from node.routes.http import body, only, peer, respond
-from node.writer import Writer
+from node.strategy import Intake, Values
 
 KEY_PATH = b"/increment/"
 
 
-def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
+def blueprint(door: Door, intake: Intake, values: Values) -> Blueprint:
     routes = Blueprint("increment", __name__)
 
     @routes.post("/increment")
@@ -28,7 +27,8 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
                 only("Idempotency-Key"),
                 only("X-Request-ID") if by_proxy else None,
             )
-            outcome = await writer.add(increment)
+            door.check(increment)
+            outcome = await intake.add(increment)
         except BadRequest:
             return respond(door.failed(BadRequest()))  # without detail: the wire contract fixes the bytes
         except TallyError as error:
@@ -42,7 +42,7 @@ def blueprint(door: Door, writer: Writer, reader: Reader) -> Blueprint:
         try:
             door.admit(peer(), request.headers.get("X-Real-IP"), path.decode("latin-1"))
             key = _key_of(path)
-            value = await reader.value(counter_name(DEFAULT_NAMESPACE, key))
+            value = await values.value(counter_name(DEFAULT_NAMESPACE, key))
         except TallyError as error:
             return respond(door.failed(error))
         return respond(answers.of_value(key, value))

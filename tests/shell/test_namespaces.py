@@ -28,9 +28,10 @@ async def test_the_default_namespace_is_founded_with_the_setting_and_must_agree_
 
 async def test_a_change_is_seen_by_every_node() -> None:
     table, told = MemoryNamespaces(), list[Namespace]()
-    one, other = Namespaces(table), Namespaces(table, told.append)
+    one, other = Namespaces(table), Namespaces(table)
     await one.start("dist")
     await other.start("dist")
+    other.watch(told.append)
     async with running(one, other):
         await one.change("shop", {"strategy": "rollup"})
         assert one.known("shop") == Namespace("shop", "rollup")

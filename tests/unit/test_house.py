@@ -61,8 +61,17 @@ def test_the_cluster_knows_nothing_of_a_node() -> None:
 
 def test_only_one_module_of_a_node_constructs_it() -> None:
     adapters = {"node.log", "node.postgres", "node.store", "node.namespace_table", "node.sync_table"}
-    adapters |= {"node.rollup_table", "node.records", "cluster.registry"}
-    allowed = {"app.py", "log.py", "store.py", "namespace_table.py", "sync_table.py", "rollup_table.py", "records.py"}
+    adapters |= {"node.rollup_table", "node.key_table", "node.records", "cluster.registry"}
+    allowed = {
+        "app.py",
+        "log.py",
+        "store.py",
+        "namespace_table.py",
+        "sync_table.py",
+        "rollup_table.py",
+        "key_table.py",
+        "records.py",
+    }
     users = {path.name for path in (ROOT / "node").rglob("*.py") if adapters & imports(path)}
     assert users <= allowed
 
