@@ -231,6 +231,7 @@ class Node:
             return
         try:
             await self.settler.settle(range(self._config.partitions))
+            await self.roller.roll_up(frozenset(range(self._config.partitions)))
         except Unavailable as error:
             log.warning("not everything is settled (%s); it is kept in Redis for the next start", error)
 
