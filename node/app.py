@@ -41,6 +41,7 @@ from node.meter import StatsdMeter
 from node.namespace_table import NamespaceTable
 from node.namespaces import Namespaces
 from node.overview import overview
+from node.ports import Counters
 from node.reader import Reader
 from node.roller import Roller
 from node.rollup_table import RollupTable
@@ -49,7 +50,7 @@ from node.routes.http import application
 from node.serve import Hypercorn, Server, Sockets, Uvicorn
 from node.settler import Settler
 from node.store import PostgresStore
-from node.strategies.direct import DirectIntake, DirectReader
+from node.strategies.direct import Direct, DirectIntake, DirectReader
 from node.strategies.dist import Dist
 from node.strategies.rollup import rollup
 from node.strategies.sync import sync
@@ -113,18 +114,11 @@ class Node:
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
         dist = Dist(self.writer, self.reader, halves, redis_log, windows, monotonic, deadline_s)
-        sync_table, rollup_table = SyncTable(store.postgres), RollupTable(store.postgres, config.partitions)
-        limits = (monotonic, deadline_s, config.inbox_max, config.request_id_window_s)
-        self.sync, self.rollup = sync(sync_table, *limits), rollup(rollup_table, *limits)
-        self.strategies: dict[StrategyName, Strategy] = {"dist": dist, "sync": self.sync, "rollup": self.rollup}
-        self.roller = Roller(rollup_table, self._rolls_up, config.flush_interval_ms / 1000)
+        self.strategies: dict[StrategyName, Strategy] = {"dist": dist}
         self._intake: Intake = self.writer
         self._values: Values = self.reader
-        self._direct_reader: DirectReader | None = None
-        if config.strategy != "dist":
-            direct, table = (self.sync, sync_table) if config.strategy == "sync" else (self.rollup, rollup_table)
-            self._intake = DirectIntake(direct, lambda: namespaces.default)
-            self._values = self._direct_reader = DirectReader(table, monotonic, deadline_s)
+        self._direct: list[Direct | DirectReader] = []
+        self._count_in_postgres(store, deadline_s)
         self.settler = Settler(
             redis_log,
             store,
@@ -139,6 +133,23 @@ class Node:
         self._windows = windows
         namespaces.watch(self._terms_changed)
         self._servers = self._build_servers()
+
+    def _count_in_postgres(self, store: PostgresStore, deadline_s: float) -> None:
+        config = self._config
+        rollup_table = RollupTable(store.postgres, config.partitions)
+        tables: dict[StrategyName, Counters] = {"sync": SyncTable(store.postgres), "rollup": rollup_table}
+        limits = (monotonic, deadline_s, config.inbox_max, config.request_id_window_s)
+        direct: dict[StrategyName, Direct] = {
+            "sync": sync(tables["sync"], *limits),
+            "rollup": rollup(rollup_table, *limits),
+        }
+        self.strategies.update(direct)
+        self._direct += direct.values()
+        self.roller = Roller(rollup_table, self._rolls_up, config.flush_interval_ms / 1000)
+        if config.strategy in direct:
+            self._intake = DirectIntake(direct[config.strategy], lambda: self._namespaces.default)
+            self._values = reader = DirectReader(tables[config.strategy], monotonic, deadline_s)
+            self._direct.append(reader)
 
     @classmethod
     async def open(cls, config: Config, stack: AsyncExitStack) -> Node:
@@ -164,12 +175,9 @@ class Node:
                 vital.create_task(self.settler.run()),
                 vital.create_task(self.meter.run()),
                 vital.create_task(self._namespaces.run()),
-                vital.create_task(self.sync.run()),
-                vital.create_task(self.rollup.run()),
                 vital.create_task(self.roller.run()),
+                *(vital.create_task(each.run()) for each in self._direct),
             ]
-            if self._direct_reader is not None:
-                loops.append(vital.create_task(self._direct_reader.run()))
             if self._config.advertise_alias:
                 loops.append(vital.create_task(follow(self._config.advertise_alias, self._host, self._moved)))
             servers = [vital.create_task(each.run()) for each in self._servers]
@@ -199,7 +207,7 @@ class Node:
                 await asyncio.sleep(self._config.drain_notice_ms / 1000)
                 for each in self._servers:
                     each.stop()
-                await asyncio.gather(self.writer.drain(), self.sync.drain(), self.rollup.drain())
+                await asyncio.gather(self.writer.drain(), *(each.drain() for each in self._direct))
                 await asyncio.gather(*servers)
                 await self._settle_if_last()
         except TimeoutError:

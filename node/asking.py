@@ -65,6 +65,11 @@ class Asking:
         self.ask(counter, partial(resolve, answer))
         return await answer
 
+    async def drain(self) -> None:
+        """Returns when everything that was asked has been answered."""
+        while self._waiting or self._reading:
+            await asyncio.sleep(SWEEP_INTERVAL_S / 10)
+
     async def run(self) -> None:
         """Reads until cancelled."""
         async with asyncio.TaskGroup() as tasks:
