@@ -98,18 +98,7 @@ class Node:
         self.meter = StatsdMeter(config.statsd, config.statsd_prefix)
         self.agent = Agent(registry, member, config.partitions, self._changed, monotonic)
         comeback = Comeback(redis_log, store, LANE, member.id, self._alive, config.lease_ms / 1000, monotonic)
-        keep = Keep(config.rewind_horizon_ms / 1000, config.rewind_bytes_max)
-        self.writer = Writer(
-            redis_log,
-            comeback,
-            keep,
-            member.id,
-            config.partitions,
-            windows,
-            monotonic,
-            deadline_s,
-            config.inbox_max,
-        )
+        self.writer = self._new_writer(redis_log, comeback, windows)
         self._comeback = comeback
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
@@ -133,6 +122,14 @@ class Node:
         self._windows = windows
         namespaces.watch(self._terms_changed)
         self._servers = self._build_servers()
+
+    def _new_writer(self, redis_log: RedisLog, comeback: Comeback, windows: Windows) -> Writer:
+        config = self._config
+        keep = Keep(config.rewind_horizon_ms / 1000, config.rewind_bytes_max)
+        name, deadline_s = self.agent.member.id, config.deadline_ms / 1000
+        return Writer(
+            redis_log, comeback, keep, name, config.partitions, windows, monotonic, deadline_s, config.inbox_max
+        )
 
     def _count_in_postgres(self, store: PostgresStore, deadline_s: float) -> None:
         config = self._config
