@@ -61,11 +61,14 @@ class Tally:
         redis: Place,
         server: Place = "server",
         settings: Mapping[str, str] | None = None,
+        name: str = "ours",
     ) -> Tally:
-        """`redis` and `server` say on which core; `settings` are TALLY_ variables without that prefix."""
-        store = await bench.stage.start_redis(stack, "redis-ours", redis)
+        """`redis` and `server` say on which core; `settings` are TALLY_ variables without that prefix; where two run,
+        each has a `name`.
+        """
+        store = await bench.stage.start_redis(stack, f"redis-{name}", redis)
         dsn = await bench.database()
-        node = await bench.stage.start_node(stack, store.url, dsn, server, settings or {})
+        node = await bench.stage.start_node(stack, store.url, dsn, server, settings or {}, f"n1-{name}")
         return cls(bench, store, dsn, node)
 
     def posts(self, load: Load, keys: int, url: str | None = None) -> Measure:

@@ -183,6 +183,19 @@ async def append_row(bench: Bench, stack: AsyncExitStack) -> Contest:
     return tally.posts(batch(ids=True), KEYS), bare
 
 
+async def strategy_row(bench: Bench, stack: AsyncExitStack, ours: str, load: Load) -> Contest:
+    """A node whose default namespace counts by `ours`, beside one that counts by sync."""
+    tally = await Tally.start(bench, stack, "load", settings={"STRATEGY": ours})
+    peer = await Tally.start(bench, stack, "load", settings={"STRATEGY": "sync"}, name="sync")
+    return tally.posts(load, load.keys), peer.posts(load, load.keys)
+
+
+async def sync_row(bench: Bench, stack: AsyncExitStack) -> Contest:
+    tally = await Tally.start(bench, stack, "load", settings={"STRATEGY": "sync"})
+    peer = await peers.start_naive(bench.stage, stack, await bench.database(), "server")
+    return tally.posts(post(), 1), driven(bench, post(), peer.url)
+
+
 HOT, MANY = webdis("INCRBY", 1), webdis("INCRBY", KEYS)
 SHARE = "Redis on its core"
 ROWS = (
@@ -204,6 +217,13 @@ ROWS = (
     Row("post-nginx", "POST 1000 keys through nginx", "webdis through nginx", 0.85, 0.65, nginx_row, ALL,
         ids="nginx's request id"),
     Row("post-naive", "POST one hot key", "naive Quart + Hypercorn + asyncpg", 30, 20, naive_row),
+    Row("sync", "POST one hot key, sync", "naive Quart + Hypercorn + asyncpg", None, None, sync_row),
+    Row("rollup", "POST one hot key, rollup", "sync", 5, 1, partial(strategy_row, ours="rollup", load=post())),
+    Row("rollup-ids", "POST one hot key, unique ids, rollup", "sync", None, None,
+        partial(strategy_row, ours="rollup", load=post(ids=True)), ids="unique"),
+    Row("rollup-1000", "POST 1000 keys, rollup", "sync", None, None,
+        partial(strategy_row, ours="rollup", load=post(KEYS))),
+    Row("dist-sync", "POST one hot key, dist", "sync", None, None, partial(strategy_row, ours="dist", load=post())),
     Row("batch", f"batches of {BATCH}", "redis-benchmark -P 64 HINCRBY", 1.3, 1.0,
         partial(redis_row, load=batch(ids=False), keys=KEYS, pipeline=64)),
     Row("batch-ids", f"batches of {BATCH}, unique ids", "bare append script", 0.8, 0.6, append_row, ids="unique"),
