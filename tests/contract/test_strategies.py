@@ -97,10 +97,8 @@ async def test_an_idempotency_key_that_comes_often_at_once_counts_once(cluster: 
     added = [add(cluster, node, value=5, idempotency_key="x") for node in nodes for _ in range(5)]
     many = [add_many(cluster, node, keyed) for node in nodes for _ in range(5)]
     answers = await asyncio.gather(*added, *many)
-    outcomes = [answer.outcome if isinstance(answer, Added) else answer for answer in answers]
-    assert (
-        sorted(outcome.name for outcome in outcomes if isinstance(outcome, Outcome)) == ["COUNTED"] + ["REPLAYED"] * 29
-    )
+    outcomes = [answer.outcome if isinstance(answer, Added) else answer[0] for answer in answers]  # type: ignore[index]
+    assert (outcomes.count(Outcome.COUNTED), outcomes.count(Outcome.REPLAYED)) == (1, 29)
     assert await value_of(cluster, nodes[0]) == 5
 
 
