@@ -26,6 +26,7 @@ from node.advertise import first_address, follow
 from node.call import Windows
 from node.comeback import Comeback
 from node.config import Config
+from node.counters import Counters
 from node.door import Door
 from node.encoder import Encoder
 from node.errors import LogUnavailable, Unavailable
@@ -41,8 +42,8 @@ from node.meter import StatsdMeter
 from node.namespace_table import NamespaceTable
 from node.namespaces import Namespaces
 from node.overview import overview
-from node.ports import Counters
 from node.reader import Reader
+from node.records import PostgresRecords
 from node.roller import Roller
 from node.rollup_table import RollupTable
 from node.routes import batch, increment, ops
@@ -142,7 +143,8 @@ class Node:
         }
         self.strategies.update(direct)
         self._direct += direct.values()
-        self.roller = Roller(rollup_table, self._rolls_up, config.flush_interval_ms / 1000)
+        self.records = PostgresRecords(store.postgres)
+        self.roller = Roller(rollup_table, self.records, self._rolls_up, config.flush_interval_ms / 1000)
         if config.strategy in direct:
             self._intake = DirectIntake(direct[config.strategy], lambda: self._namespaces.default)
             self._values = reader = DirectReader(tables[config.strategy], monotonic, deadline_s)

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from node.counters import Counters
 from node.deciding import Operation, Ruling, decide
 from node.errors import Draining, Overloaded, StoreRefused, StoreUnanswered, StoreUnavailable, TallyError, Unavailable
-from node.ports import Counters
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,13 @@ Every method may be called again at any time, by any node, with the same result:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from node.deciding import Decision, Operation, Remembered
 from node.metrics import Count, Timing
 from node.payload import RememberedId as RememberedId
 from node.settlement import Batch, Stored, Unsettled
-from node.strategy import Reading
 from node.terms import Namespace, StrategyName, Terms
 
 
@@ -58,15 +55,6 @@ class Introduced:
     last: int  # number of its last call
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Positions of increments that were not counted."""
-
-    known: Sequence[int]  # their idempotency key was used before
-    full: Sequence[int]  # their counter is
-
-
-Found = tuple[Mapping[str, int | None], Mapping[bytes, Remembered]]  # totals of counters, and idempotency keys
 Step = Literal["remembered", "replayed"]
 
 
@@ -210,70 +198,6 @@ class NamespaceStore(Protocol):
 
     async def change(self, name: str, terms: Terms) -> Namespace:
         """Founds it when there is none. Errors: StrategyFixed, TooManyNamespaces."""
-        ...
-
-
-class Held(Protocol):
-    """Counters in Postgres that nobody else decides upon until this ends; without a `commit` nothing was done.
-
-    Errors: StoreUnavailable.
-    """
-
-    async def look(self, operations: Sequence[Operation]) -> Found:
-        """Takes hold of their counters; what is known of them then stays so."""
-        ...
-
-    async def write(self, decision: Decision) -> bool:
-        """Once. False: an idempotency key was claimed meanwhile, and all is to be tried anew."""
-        ...
-
-    async def commit(self) -> None:
-        """Errors: StoreUnanswered, and only here."""
-        ...
-
-
-class Counters(Protocol):
-    """What is counted in Postgres itself. Errors: StoreUnavailable."""
-
-    def hold(self) -> AbstractAsyncContextManager[Held]: ...
-
-    async def read(self, counters: Sequence[str]) -> list[Reading | None]:
-        """Exact; None for a counter that is not known."""
-        ...
-
-    async def remembered(self, guards: Sequence[bytes]) -> dict[bytes, Remembered]:
-        """Those that are not remembered are left out."""
-        ...
-
-    async def forget_keys(self) -> int:
-        """Deletes a part of the idempotency keys that are too old to be looked for; -> how many."""
-        ...
-
-
-class IncrementLog(Counters, Protocol):
-    """Increments, a row each, that are rolled up into their counters later. Errors: StoreUnavailable."""
-
-    async def append(self, operations: Sequence[Operation], sent: Callable[[], None]) -> Refused:
-        """Plain increments, no two with one idempotency key, in one statement. `sent` is called just before it is sent:
-        until then nothing can have counted.
-
-        Errors: StoreRefused when none was counted; else, once it is sent, nobody knows.
-        """
-        ...
-
-    async def waiting(self, partitions: Iterable[int]) -> list[int]:
-        """Those that have increments to be rolled up."""
-        ...
-
-    async def roll_up(self, partition: int, most: int) -> int:
-        """Moves up to so many increments into their counters; -> how many. Several may do it at once.
-
-        Errors: StoreOverflow, when their sum is more than a counter can take.
-        """
-        ...
-
-    async def let_go(self) -> int:
-        """Deletes a part of the increments that are older than their namespace keeps them; -> how many."""
         ...
 
 

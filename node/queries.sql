@@ -71,7 +71,7 @@ WHERE p.lane = $1 AND o.key IN ($2::text || '/0', $2::text || '/1');
 
 -- name: settle
 -- Batch $2 of partition $1 under incarnation $3: all of it, or nothing when it is not the next. $4 calls, and beside them what was decided in them; $5 $6 counters
--- ("<namespace>:<key>") and sums, sorted here so that two statements that meet lock rows in one order; $7 = settlement.FULL
+-- ("<namespace>:<key>") and sums, sorted here so that two statements that meet lock rows in one order; $7 = settlement.FULL. Where a namespace has history it is noted too, under the moment of the settle
 WITH moved AS (
     UPDATE partitions SET settled = $2, calls = calls || $4::jsonb, updated_at = now()
     WHERE partition = $1 AND settled = $2 - 1 AND incarnation = $3
@@ -86,6 +86,14 @@ WITH moved AS (
     INSERT INTO full_counters (partition, counter)
     SELECT $1, namespace || ':' || key FROM added WHERE abs(value) >= $7
     ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO history AS h (namespace, key, step, at, sum)
+    SELECT n.name, substr(b.counter, strpos(b.counter, ':') + 1), s.step, date_trunc(s.step, now(), 'UTC'), b.value
+    FROM moved, unnest($5::text[], $6::bigint[]) AS b (counter, value)
+    JOIN namespaces n ON n.history AND n.name = split_part(b.counter, ':', 1),
+    (VALUES ('minute'), ('hour'), ('day'), ('month')) AS s (step)
+    ORDER BY 2, 1, 3
+    ON CONFLICT (key, namespace, step, at) DO UPDATE SET sum = h.sum + excluded.sum
 )
 SELECT (SELECT count(*) FROM moved) AS moved,
        ARRAY(SELECT namespace || ':' || key FROM added WHERE abs(value) >= $7) AS full;

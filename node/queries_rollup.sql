@@ -93,6 +93,13 @@ WITH taken AS (
 ), emptied AS (
     DELETE FROM full_counters f USING added a
     WHERE f.partition = $1 AND f.counter = a.namespace || ':' || a.key AND abs(a.value) < $3
+), noted AS (
+    INSERT INTO history AS h (namespace, key, step, at, sum)
+    SELECT t.namespace, t.key, s.step, date_trunc(s.step, t.counted_at, 'UTC') AS at, sum(t.value)
+    FROM taken t JOIN namespaces n ON n.history AND n.name = t.namespace,
+    (VALUES ('minute'), ('hour'), ('day'), ('month')) AS s (step)
+    GROUP BY t.key, t.namespace, s.step, 4 ORDER BY t.key, t.namespace, s.step, at
+    ON CONFLICT (key, namespace, step, at) DO UPDATE SET sum = h.sum + excluded.sum
 ), kept AS (
     INSERT INTO rolled_up (namespace, key, value, reset, idempotency_key, counted_at)
     SELECT t.* FROM taken t JOIN namespaces n ON n.name = t.namespace WHERE n.keep_days IS DISTINCT FROM 0

@@ -12,18 +12,21 @@ FROM key_counters c JOIN unnest($1::text[], $2::text[]) AS q (namespace, key)
     ON c.key = q.key AND c.namespace = q.namespace
 ORDER BY c.key, c.namespace FOR UPDATE OF c;
 
--- name: add
--- $3 is added to the counters $1 $2
-UPDATE key_counters c SET value = c.value + q.amount, updated_at = clock_timestamp()
-FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q (namespace, key, amount)
-WHERE c.key = q.key AND c.namespace = q.namespace;
-
--- name: add_and_remember
--- `add`, and idempotency keys: $4 guards, $5 values, $6 whether of resets, $7 windows in seconds
-WITH added AS (
+-- name: write
+-- $3 is added to the counters $1 $2, and noted where their namespace has history; idempotency keys are remembered: $4 guards,
+-- $5 values, $6 whether of resets, $7 windows in seconds
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q (namespace, key, amount)
+), added AS (
     UPDATE key_counters c SET value = c.value + q.amount, updated_at = clock_timestamp()
-    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q (namespace, key, amount)
-    WHERE c.key = q.key AND c.namespace = q.namespace
+    FROM given q WHERE c.key = q.key AND c.namespace = q.namespace
+), noted AS (
+    INSERT INTO history AS h (namespace, key, step, at, sum)
+    SELECT q.namespace, q.key, s.step, date_trunc(s.step, clock_timestamp(), 'UTC'), q.amount
+    FROM given q JOIN namespaces n ON n.history AND n.name = q.namespace,
+    (VALUES ('minute'), ('hour'), ('day'), ('month')) AS s (step)
+    ORDER BY q.key, q.namespace, s.step
+    ON CONFLICT (key, namespace, step, at) DO UPDATE SET sum = h.sum + excluded.sum
 )
 INSERT INTO idempotency_keys AS k (guard, value, reset, expires_at)
 SELECT g.guard, g.value, g.reset, now() + make_interval(secs => g.window_s)

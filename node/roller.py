@@ -10,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from node.counters import IncrementLog, Records
 from node.errors import StoreOverflow, Unavailable
-from node.ports import IncrementLog
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,15 @@ class Roller:
     """Rolls up the partitions that `owned()` says, every `interval_s`, while there is something to do for it."""
 
     def __init__(
-        self, increments: IncrementLog, owned: Callable[[], frozenset[int]], interval_s: float, batch: int = BATCH
+        self,
+        increments: IncrementLog,
+        records: Records,
+        owned: Callable[[], frozenset[int]],
+        interval_s: float,
+        batch: int = BATCH,
     ) -> None:
-        self._increments, self._owned, self._interval_s, self._batch = increments, owned, interval_s, batch
+        self._increments, self._records, self._owned = increments, records, owned
+        self._interval_s, self._batch = interval_s, batch
         self.trouble: str | None = None
 
     async def run(self) -> None:
@@ -38,6 +44,7 @@ class Roller:
                 if HOUSEKEEPER in owned:
                     await self._increments.let_go()
                     await self._increments.forget_keys()
+                    await self._records.forget_history()
                 self.trouble = None
             except Unavailable as error:
                 if self.trouble is None:

@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg
 
 from cluster.ring import partition_of
+from node.counters import Found, Refused
 from node.deciding import Decision, Operation
 from node.increment import split_counter
 from node.key_table import KeyTable, guards_of, key_columns, recall
-from node.ports import Found, Refused
 from node.postgres import Postgres, Transaction, queries
 from node.settlement import FULL
 from node.strategy import Reading
@@ -24,7 +24,7 @@ LET_GO_MAX = 10_000
 
 
 class RollupTable(KeyTable):
-    """`ports.IncrementLog`"""
+    """`counters.IncrementLog`"""
 
     def __init__(self, postgres: Postgres, partitions: int) -> None:
         super().__init__(postgres)
@@ -71,7 +71,7 @@ class RollupTable(KeyTable):
 
 
 class HeldNumbers:
-    """`ports.Held`: advisory locks. Plain increments ask for none: they go on, and come after what is decided."""
+    """`counters.Held`: advisory locks. Plain increments ask for none: they go on, and come after what is decided."""
 
     def __init__(self, transaction: Transaction, partitions: int) -> None:
         self._transaction, self._connection = transaction, transaction.connection

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from node.counters import Found
 from node.deciding import Decision, Operation
 from node.increment import counter_name, split_counter
 from node.key_table import KeyTable, guards_of, key_columns, recall
-from node.ports import Found
 from node.postgres import Postgres, Transaction, queries
 from node.strategy import Reading
 
@@ -20,7 +20,7 @@ KNOWN_MAX = 100_000  # counters that are known to be there, and so need not be c
 
 
 class SyncTable(KeyTable):
-    """`ports.Counters`"""
+    """`counters.Counters`"""
 
     def __init__(self, postgres: Postgres) -> None:
         super().__init__(postgres)
@@ -37,7 +37,7 @@ class SyncTable(KeyTable):
 
 
 class HeldRows:
-    """`ports.Held`: rows that are locked."""
+    """`counters.Held`: rows that are locked."""
 
     def __init__(self, transaction: Transaction, known: set[str]) -> None:
         self._transaction, self._connection = transaction, transaction.connection
@@ -61,11 +61,8 @@ class HeldRows:
     async def write(self, decision: Decision) -> bool:
         sums = {name: amount for name, amount in decision.sums.items() if amount}
         guarded = [each for each in decision.counted if each.operation.guard is not None]
-        if guarded:
-            columns = (*_columns(sums), list(sums.values()), *key_columns(guarded))
-            await self._connection.execute(SQL["add_and_remember"], *columns)
-        elif sums:
-            await self._connection.execute(SQL["add"], *_columns(sums), list(sums.values()))
+        columns = *_columns(sums), list(sums.values()), *key_columns(guarded)
+        await self._connection.execute(SQL["write"], *columns)
         if for_nothing := self._created - decision.sums.keys():
             await self._connection.execute(SQL["remove"], *_columns(for_nothing))
         return True

@@ -1,6 +1,6 @@
 """What `sync` and `rollup` have in common: an increment is acknowledged when Postgres has committed it.
 
-They differ in what one transaction does, which is behind `ports.Counters`; and `rollup` has a shorter way for plain
+They differ in what one transaction does, which is behind `counters.Counters`; and `rollup` has a shorter way for plain
 increments, which need not know their counter's total.
 """
 
@@ -13,10 +13,10 @@ from node.asking import READ_MAX, Asking
 from node.awaited import Awaited
 from node.call import Outcome, Pending
 from node.committer import GROUP_MAX, Asked, Committer
+from node.counters import Counters
 from node.deciding import Operation, Ruling, guard_of, operation_of
 from node.errors import Mismatch, NotFound, TallyError
 from node.increment import Increment
-from node.ports import Counters
 from node.strategy import Added, Bounds, Namespace, Reading, Receipt, Taken
 
 NO_BOUNDS = Bounds()

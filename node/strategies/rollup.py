@@ -11,9 +11,9 @@ from functools import partial
 
 from node.call import Outcome
 from node.committer import Committer, Group, Stage, commit_held
+from node.counters import IncrementLog
 from node.deciding import Operation, Remembered, Ruling, repeated
 from node.errors import StoreUnanswered, StoreUnavailable
-from node.ports import IncrementLog
 from node.strategies.direct import Direct
 
 APPENDS_AT_ONCE = 2

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from node.committer import Committer, commit_held
+from node.counters import Counters
 from node.increment import VALUE_MAX
-from node.ports import Counters
 from node.strategies.direct import Direct
 
 AT_ONCE = 2  # groups: while one waits for its commit, the next comes as far as its locks

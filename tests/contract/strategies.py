@@ -12,10 +12,11 @@ from typing import Any
 
 from node.call import Windows
 from node.comeback import Comeback
+from node.counters import IncrementLog
 from node.halves import Halves
 from node.keep import Keep
 from node.log import RedisLog
-from node.ports import IncrementLog, Log, Store
+from node.ports import Log, Store
 from node.reader import Reader
 from node.roller import Roller
 from node.rollup_table import RollupTable
@@ -32,6 +33,7 @@ from tests.shell.conftest import running, until
 from tests.twins.counters import MemoryCounters
 from tests.twins.log import MemoryLog
 from tests.twins.meter import MemoryMeter
+from tests.twins.records import MemoryRecords
 from tests.twins.store import MemoryStore
 
 PARTITIONS = 8
@@ -106,7 +108,7 @@ def counted_in_postgres(namespace: Namespace, stack: AsyncExitStack, open_table:
     async def move() -> None:
         if namespace.strategy == "rollup":
             table: IncrementLog = open_table()
-            await Roller(table, lambda: ALL, interval_s=3600, batch=50).roll_up(ALL)
+            await Roller(table, MemoryRecords(), lambda: ALL, interval_s=3600, batch=50).roll_up(ALL)
 
     return Cluster(namespace, stack, make, move)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cluster.ring import partition_of
+from node.counters import Found, Refused
 from node.deciding import Decision, Operation, Remembered
 from node.errors import StoreUnanswered, StoreUnavailable
-from node.ports import Found, Refused
 from node.settlement import FULL
 from node.strategy import Reading
 
@@ -20,7 +20,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class MemoryCounters:
-    """`ports.IncrementLog`, and so `ports.Counters`. Where `rolled` is not asked for, all is rolled up at once.
+    """`counters.IncrementLog`, and so `counters.Counters`. Where `rolled` is not asked for, all is rolled up at once.
 
     `lose_next` commits and loses the answer.
     """
@@ -124,7 +124,7 @@ class MemoryCounters:
 
 
 class MemoryHeld:
-    """`ports.Held`: one lock for all counters."""
+    """`counters.Held`: one lock for all counters."""
 
     def __init__(self, counters: MemoryCounters) -> None:
         self._counters = counters

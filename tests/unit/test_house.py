@@ -22,6 +22,7 @@ PURE = [
     "node/batch.py",
     "node/bundling.py",
     "node/call.py",
+    "node/counters.py",
     "node/deciding.py",
     "node/increment.py",
     "node/metrics.py",
