@@ -1,8 +1,14 @@
 -- name: counters
 -- Up to $5 counters of namespace $1 whose keys are from $2 to before $3 and after $4
 SELECT key, value, updated_at FROM key_counters
-WHERE namespace = $1 AND key >= $2 AND key < $3 AND key > $4
+WHERE namespace = $1 AND namespace <> 'default' AND key >= $2 AND key < $3 AND key > $4
 ORDER BY key LIMIT $5;
+
+-- name: default_counters
+-- Up to $4 of the default namespace whose keys are from $1 to before $2 and after $3
+SELECT key, value, updated_at FROM key_counters
+WHERE namespace = 'default' AND key >= $1 AND key < $2 AND key > $3
+ORDER BY key LIMIT $4;
 
 -- name: history
 -- Up to $6 sums of counter $1 $2 in steps of $3, from $4 to before $5

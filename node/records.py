@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from node.counters import HistoryStep, Listed
-from node.increment import KEY_BYTES_MAX
+from node.increment import DEFAULT_NAMESPACE, KEY_BYTES_MAX
 from node.postgres import Postgres, queries
 
 SQL = queries("queries_records.sql")
@@ -23,7 +23,11 @@ class PostgresRecords:
         self._postgres = postgres
 
     async def counters(self, namespace: str, prefix: str, after: str, limit: int) -> list[Listed]:
-        rows = await self._postgres.fetch(SQL["counters"], namespace, prefix, end_of(prefix), after, limit)
+        span = prefix, end_of(prefix), after, limit
+        if namespace == DEFAULT_NAMESPACE:
+            rows = await self._postgres.fetch(SQL["default_counters"], *span)
+        else:
+            rows = await self._postgres.fetch(SQL["counters"], namespace, *span)
         return [Listed(row["key"], row["value"], row["updated_at"]) for row in rows]
 
     async def history(

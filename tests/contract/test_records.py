@@ -90,17 +90,20 @@ async def test_a_settle_that_does_not_move_notes_nothing(store: PostgresStore) -
     assert [total for _, total in await history(PostgresRecords(store.postgres), "a", "day")] == [3]
 
 
-async def test_counters_are_listed_in_order_from_where_the_last_page_ended(store: PostgresStore) -> None:
+@pytest.mark.parametrize("namespace", ["default", "shop"])
+async def test_counters_are_listed_in_order_from_where_the_last_page_ended(
+    store: PostgresStore, namespace: str
+) -> None:
     records = PostgresRecords(store.postgres)
     keys = sorted(["a", "a/1", "a/2", "a/é", "a/\U0010ffff", "a0", "b", "\U0010ffff", "é", "🙂", "\ud7ff", "z" * 512])
-    rows = [("shop", key) for key in keys] + [("other", "a/1"), ("other", "a/3")]
+    rows = [(namespace, key) for key in keys] + [("other", "a/1"), ("other", "a/3")]
     await store.postgres.fetch(
         "INSERT INTO key_counters (namespace, key, value) SELECT *, 1 FROM unnest($1::text[], $2::text[])",
         *map(list, zip(*rows, strict=True)),
     )
     for prefix in ("", "a", "a/", "a/é", "\U0010ffff", "\ud7ff", "nothing", "a/\U0010ffff"):
         found: list[str] = []
-        while page := await records.counters("shop", prefix, found[-1] if found else "", 2):
+        while page := await records.counters(namespace, prefix, found[-1] if found else "", 2):
             assert len(page) <= 2
             found += [each.key for each in page]
         assert found == [key for key in keys if key.startswith(prefix)], prefix
