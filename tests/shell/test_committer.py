@@ -1,0 +1,177 @@
+"""Group commit into Postgres, over counters in memory that can go away, hang and lose answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from node import committer as module
+from node.call import Outcome
+from node.errors import Draining, Overloaded, StoreRefused, StoreUnanswered, StoreUnavailable, Unavailable
+from node.increment import Increment
+from node.strategies.direct import Direct
+from node.strategies.rollup import rollup
+from node.strategies.sync import sync
+from node.strategy import Added, Bounds, Namespace, Taken
+from tests.shell.conftest import running, until
+from tests.twins.counters import MemoryCounters, MemoryHeld
+
+A = "shop:a"
+NO_BOUNDS = Bounds()
+Made = Callable[..., Any]
+
+
+@pytest.fixture(params=["sync", "rollup"])
+def counters(request: pytest.FixtureRequest) -> MemoryCounters:
+    return MemoryCounters(8, rolls_up=request.param == "rollup")
+
+
+def namespace(counters: MemoryCounters) -> Namespace:
+    return Namespace("shop", "rollup" if counters.rolls_up else "sync")
+
+
+@asynccontextmanager
+async def counting(counters: MemoryCounters, deadline_s: float = 5.0, inbox_max: int = 1000) -> AsyncIterator[Direct]:
+    made = rollup if counters.rolls_up else sync
+    direct = made(counters, monotonic, deadline_s, inbox_max, 60)
+    async with running(direct):
+        yield direct
+
+
+async def added(direct: Direct, counters: MemoryCounters, *increments: Increment) -> list[Any]:
+    return await direct.add_many(namespace(counters), increments)
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
+    """The first who comes to this step stays there until the event is set."""
+    owner: Any = MemoryCounters if step == "append" else MemoryHeld
+    real, go, first = getattr(owner, step), asyncio.Event(), [True]
+
+    async def hung(self: Any, *args: Any) -> Any:
+        if first.pop() if first else False:
+            if step == "append":
+                args[1]()
+            await go.wait()
+        return await real(self, *args)
+
+    monkeypatch.setattr(owner, step, hung)
+    return go
+
+
+async def test_of_a_commit_without_an_answer_nobody_knows(counters: MemoryCounters) -> None:
+    async with counting(counters) as direct:
+        keyed = Increment(A, 5, "x")
+        counters.lose_next = True
+        (lost,) = await added(direct, counters, keyed)
+        assert isinstance(lost, StoreUnanswered)
+        assert lost.counted == "unknown"
+        assert await added(direct, counters, keyed) == [Outcome.REPLAYED], "a retry with its key finds out"
+        counters.lose_next = True
+        with pytest.raises(StoreUnanswered):
+            await direct.add(namespace(counters), Increment(A, 2, "y"), NO_BOUNDS)
+        assert await direct.add(namespace(counters), Increment(A, 2, "y"), NO_BOUNDS) == Added(Outcome.REPLAYED, 7)
+        counters.lose_next = True
+        with pytest.raises(StoreUnanswered):
+            await direct.reset(namespace(counters), A, "r")
+        assert await direct.reset(namespace(counters), A, "r") == Taken(7, replayed=True)
+
+
+async def test_what_was_not_asked_to_commit_is_tried_again_until_its_time_is_over(counters: MemoryCounters) -> None:
+    async with counting(counters, deadline_s=1.0) as direct:
+        counters.away = True
+        waiting = asyncio.create_task(added(direct, counters, Increment(A, 5)))
+        await until(lambda: direct.trouble is not None)
+        counters.away = False
+        assert await waiting == [Outcome.COUNTED]
+        assert direct.trouble is None
+        counters.away = True
+        (late,) = await added(direct, counters, Increment(A, 7))
+        assert isinstance(late, StoreUnavailable)
+        assert late.counted is False
+        counters.away = False
+        assert counters.total(A) == 5
+
+
+async def test_an_operation_whose_caller_gave_up_before_it_was_decided_does_not_count(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hang(monkeypatch, "look")
+    async with counting(counters, deadline_s=0.3) as direct:
+        with pytest.raises(Unavailable) as late:
+            await direct.add(namespace(counters), Increment(A, 5), NO_BOUNDS)
+        assert late.value.counted is False
+        go.set()
+        assert await direct.add(namespace(counters), Increment(A, 1), NO_BOUNDS) == Added(Outcome.COUNTED, 1)
+        await asyncio.sleep(0.2)
+        assert counters.total(A) == 1
+
+
+async def test_of_a_commit_that_takes_too_long_nobody_knows(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hang(monkeypatch, "commit")
+    async with counting(counters, deadline_s=0.3) as direct:
+        with pytest.raises(StoreUnanswered):
+            await direct.add(namespace(counters), Increment(A, 5), NO_BOUNDS)
+        go.set()
+
+
+async def test_what_says_that_it_was_not_counted_never_counts_later(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hang(monkeypatch, "write")
+    async with counting(counters, deadline_s=0.3) as direct:
+        with pytest.raises(Unavailable) as late:
+            await direct.add(namespace(counters), Increment(A, 5), NO_BOUNDS)
+        go.set()
+        await asyncio.sleep(0.3)
+        assert late.value.counted == "unknown" or counters.total(A) is None
+
+
+async def test_a_statement_that_postgres_refused_is_made_again(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refusals = MemoryCounters.append, [StoreRefused(), StoreRefused()]
+
+    async def refused(self: MemoryCounters, operations: Any, sent: Any) -> Any:
+        if refusals:
+            sent()
+            raise refusals.pop()
+        return await real(self, operations, sent)
+
+    monkeypatch.setattr(MemoryCounters, "append", refused)
+    async with counting(counters) as direct:
+        assert await added(direct, counters, Increment(A, 5)) == [Outcome.COUNTED]
+        assert counters.total(A) == 5
+
+
+async def test_what_waits_is_bounded_and_a_drain_answers_all_of_it(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GROUP_MAX", 1)
+    async with counting(counters, inbox_max=5) as direct:
+        counters.away = True
+        waiting = [asyncio.create_task(added(direct, counters, Increment(A, 1))) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        refused = [task.result()[0] for task in waiting if task.done()]
+        assert refused
+        assert all(isinstance(error, Overloaded) for error in refused)
+        counters.away = False
+        await direct.drain()
+        assert counters.total(A) == 20 - len(refused)
+        assert all(task.done() for task in waiting)
+        (closed,) = await added(direct, counters, Increment(A, 1))
+        assert isinstance(closed, Draining)
+
+
+async def test_a_caller_that_goes_away_takes_nothing_back(counters: MemoryCounters) -> None:
+    async with counting(counters) as direct:
+        gone = asyncio.create_task(added(direct, counters, Increment(A, 5)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await until(lambda: counters.total(A) == 5)
