@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,7 @@ from node.errors import StoreOverflow, StoreRefused, StoreUnanswered, StoreUnava
 CONNECTIONS_MAX = 12  # opened as they are needed
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_MS = 30_000
+ROLLBACK_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its server notices
 
 
@@ -70,12 +72,16 @@ class Transaction:
             raise StoreUnanswered from error
 
     async def end(self) -> None:
-        if self.connection.is_closed():
-            return
-        if not self._asked_to_commit:
-            await self._transaction.rollback()
-        elif self.connection.is_in_transaction():  # whether it ends well or not, nobody here will hear of it
-            self.connection.terminate()
+        with suppress(asyncpg.InterfaceError, ConnectionError):  # the connection is gone, and the transaction with it
+            if self._asked_to_commit:
+                if self.connection.is_in_transaction():  # whether it ends well or not, nobody here will hear of it
+                    self.connection.terminate()
+                return
+            try:
+                async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
+                    await self._transaction.rollback()
+            except TimeoutError:
+                self.connection.terminate()
 
 
 class Postgres:

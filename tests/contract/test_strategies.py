@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from node.call import Outcome
@@ -12,6 +13,7 @@ from node.errors import CounterFull, Mismatch, NotFound, TallyError
 from node.increment import VALUE_MAX, Increment
 from node.settlement import FULL
 from node.strategy import Added, Bounds, Namespace, Receipt, Strategy, Taken
+from node.terms import StrategyName
 from tests.contract.strategies import STRATEGIES, Cluster, in_memory, on_servers
 
 NO_BOUNDS = Bounds()
@@ -311,3 +313,40 @@ async def test_a_counter_that_cannot_be_taken_off_at_once_says_so(cluster: Clust
     left = await value_of(cluster, node)
     assert left is not None
     assert taken + left == before
+
+
+@pytest.mark.redis
+@pytest.mark.postgres
+@pytest.mark.parametrize("strategy", ["sync", "rollup"])
+async def test_a_connection_that_breaks_before_the_commit_costs_nothing(
+    strategy: StrategyName, redis_url: str, postgres_dsn: str
+) -> None:
+    """Another holds what the group needs; meanwhile the server ends the group's connection, again and again."""
+    hold = {
+        "sync": "SELECT FROM key_counters FOR UPDATE",
+        "rollup": "LOCK TABLE increments IN EXCLUSIVE MODE",
+    }
+    namespace = Namespace("shop", strategy, WINDOW_S)
+    async with on_servers(namespace, redis_url, postgres_dsn) as cluster:
+        node = await cluster.node()
+        assert await add(cluster, node, value=1) == Added(Outcome.COUNTED, 1)
+        other, admin = [await asyncpg.connect(postgres_dsn) for _ in range(2)]
+        try:
+            await other.execute("BEGIN")
+            await other.execute(hold[strategy])
+            waiting = asyncio.gather(
+                *(add(cluster, node, value=5, idempotency_key=f"{i}") for i in range(5)), add(cluster, node, value=7)
+            )
+            ended = 0
+            while ended < 3:
+                await asyncio.sleep(0.05)
+                ended += await admin.fetchval(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                )
+            await other.execute("ROLLBACK")
+            assert {added.outcome for added in await waiting} == {Outcome.COUNTED}
+            assert await value_of(cluster, node) == 33
+        finally:
+            await other.close()
+            await admin.close()

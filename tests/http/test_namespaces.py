@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Servers
-from tests.http.client import Front, Ledger, request
+from tests.http.client import Front, Ledger, increment, post, request
 from tests.http.conftest import PORTS, empty_stores, running_node
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -103,3 +103,18 @@ async def test_the_terms_of_a_namespace_hold_for_its_batches(nodes: list[Node]) 
     assert (status, told["counted"], told["refused"]) == (200, 1, 1)
     assert "idempotency key" in told["results"][0]["message"]
     assert (await other.batch("strict", items[1]))[1]["replayed"] == 1
+
+
+async def test_the_default_namespace_may_require_an_idempotency_key(nodes: list[Node]) -> None:
+    one, other = nodes
+    await one.asked("PUT", "/namespaces/default", {"idempotency_key_required": True})
+    await asyncio.sleep(1)
+    quart = Front("quart", other.public.port, Ledger(), extra=b"Expect: 100-continue\r\n")
+    for front in (one.public, other.public, quart):
+        refused = await front.ask(post(increment("required", 1)))
+        assert (refused.status, refused.body) == (400, b'{"error":{"message":"Bad Request."}}')
+        taken = await front.ask(post(increment("required", 1), Idempotency_Key=front.name))
+        assert taken.status == 204
+    await one.asked("PUT", "/namespaces/default", {"idempotency_key_required": False})
+    await asyncio.sleep(1)
+    assert (await quart.ask(post(increment("required", 1)))).status == 204

@@ -108,3 +108,27 @@ def test_an_error_is_answered_and_metered() -> None:
     assert guard.failed(PayloadTooLarge()).status == 413
     assert ("Retry-After", "60") in guard.failed(TooManyRequests()).headers
     assert metered == {"api.bad_request": 1, "api.mismatch": 1, "api.unavailable": 1, "api.rate_limited": 1}
+
+
+def test_the_default_namespace_may_require_an_idempotency_key() -> None:
+    guard, _ = door()
+    guard.check(Increment("default:a", 1))
+    guard.key_required = True
+    guard.check(Increment("default:a", 1, "x"))
+    for without in (Increment("default:a", 1), Increment("default:a", 1, "a proxy's", short_lived=True)):
+        with pytest.raises(BadRequest):
+            guard.check(without)
+
+
+def test_what_is_counted_is_metered_under_its_strategys_name() -> None:
+    meter = Counts()
+    guard = Door(Limiter(Rate.parse("0")), meter, (), "rollup")
+    guard.counted(Outcome.COUNTED, Increment("default:a", 1))
+    guard.meter_counted()
+    guard.counted_batch([Outcome.COUNTED, Outcome.COUNTED, Outcome.REPLAYED, Mismatch()], "sync")
+    assert meter.counts == {
+        "kv.rollup.increment": 1,
+        "api.create_key": 1,
+        "kv.sync.increment": 2,
+        "api.replayed": 1,
+    }
