@@ -16,6 +16,10 @@ and
                 own its partitions, their settlers go on where it stopped. Nothing is handed over: the batches are in
                 Redis
 
+That is strategy `dist`. In a namespace (`namespaces.py`, `terms.py`) that counts by another, an increment goes to
+Postgres itself: `strategies/direct.py` -> `committer.py` what queued meanwhile is one transaction -> `deciding.py` ->
+`sync_table.py`, or, for `rollup`, a row each by `rollup_table.py`, which `roller.py` adds up every few seconds.
+
 A read is `reader.py`: Postgres, or what is remembered of it, plus what waits in Redis, by the formula in
 `settlement.py`. `app.py` is where everything is constructed, started and drained; `ports.py` says what the stores
 promise; `batch.py` and `routes/batch.py` take many increments at once.

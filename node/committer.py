@@ -88,7 +88,7 @@ class Committer:
     def __init__(
         self, commit: Commit, now: Callable[[], float], deadline_s: float, inbox_max: int, at_once: int
     ) -> None:
-        self._commit, self._now, self._deadline_s = commit, now, deadline_s
+        self._commit, self._now, self.deadline_s = commit, now, deadline_s
         self._inbox_max, self._at_once = inbox_max, at_once
         self._inbox: deque[Asked] = deque()
         self._waiting = 0  # operations in the inbox
@@ -99,7 +99,7 @@ class Committer:
 
     def due(self) -> float:
         """When an increment that comes now has to be answered, in monotonic seconds."""
-        return self._now() + self._deadline_s
+        return self._now() + self.deadline_s
 
     def submit(self, asked: Asked) -> None:
         """Queues it; it is answered by its deadline. Errors: Draining, Overloaded."""
@@ -167,7 +167,7 @@ class Committer:
         failures = 0
         while group.operations():
             try:
-                async with asyncio.timeout(self._deadline_s):
+                async with asyncio.timeout(self.deadline_s):
                     await self._commit(group)
                 self.trouble = None
                 return

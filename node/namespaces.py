@@ -26,6 +26,7 @@ class Namespaces:
     def __init__(self, store: NamespaceStore) -> None:
         self._store = store
         self._known: dict[str, Namespace] = {}
+        self._changes = 0  # made here
         self._watchers: list[Callable[[Namespace], None]] = []
         self.trouble: str | None = None
 
@@ -86,6 +87,7 @@ class Namespaces:
     async def change(self, name: str, terms: Terms) -> Namespace:
         """Errors: StrategyFixed, TooManyNamespaces, StoreUnavailable."""
         namespace = await self._store.change(name, terms)
+        self._changes += 1
         self._note(namespace)
         return namespace
 
@@ -102,8 +104,11 @@ class Namespaces:
                 self.trouble = str(error)
 
     async def refresh(self) -> None:
-        for namespace in await self._store.all():
-            self._note(namespace)
+        before = self._changes
+        found = await self._store.all()
+        if self._changes == before:  # or what was read may be older than what was changed meanwhile
+            for namespace in found:
+                self._note(namespace)
 
     def _note(self, namespace: Namespace) -> None:
         if self._known.get(namespace.name) != namespace:

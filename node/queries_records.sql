@@ -17,11 +17,9 @@ WHERE key = $2 AND namespace = $1 AND step = $3 AND at >= $4 AND at < $5
 ORDER BY at LIMIT $6;
 
 -- name: forget_history
--- Deletes up to $1 minutes older than $2 days and hours older than $3
-DELETE FROM history WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM history
-    WHERE (step = 'minute' AND at < now() - make_interval(days => $2))
-    OR (step = 'hour' AND at < now() - make_interval(days => $3))
-    LIMIT $1 FOR UPDATE SKIP LOCKED
-))
+-- Deletes up to $1 minutes older than $2 days, and as many hours older than $3
+DELETE FROM history WHERE ctid = ANY(
+    ARRAY(SELECT ctid FROM history WHERE step = 'minute' AND at < now() - make_interval(days => $2) LIMIT $1) ||
+    ARRAY(SELECT ctid FROM history WHERE step = 'hour' AND at < now() - make_interval(days => $3) LIMIT $1)
+)
 RETURNING 1;

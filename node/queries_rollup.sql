@@ -109,8 +109,10 @@ SELECT count(*) FROM taken;
 -- name: let_go
 -- Deletes up to $1 rolled up increments that are older than their namespace keeps them
 DELETE FROM rolled_up WHERE ctid = ANY(ARRAY(
-    SELECT r.ctid FROM namespaces n JOIN rolled_up r
-        ON r.namespace = n.name AND r.counted_at < now() - make_interval(days => n.keep_days)
-    WHERE n.keep_days IS NOT NULL LIMIT $1 FOR UPDATE OF r SKIP LOCKED
+    SELECT r.ctid FROM namespaces n CROSS JOIN LATERAL (
+        SELECT ctid FROM rolled_up WHERE namespace = n.name AND counted_at < now() - make_interval(days => n.keep_days)
+        ORDER BY counted_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) r
+    WHERE n.keep_days IS NOT NULL LIMIT $1
 ))
 RETURNING 1;

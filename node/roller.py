@@ -16,6 +16,7 @@ from node.errors import StoreOverflow, Unavailable
 log = logging.getLogger(__name__)
 
 BATCH = 20_000  # increments in a transaction
+CLEARING_STEPS_MAX = 100  # of each kind at a time, or increments would wait for it
 HOUSEKEEPER = 0  # whoever owns this partition clears up
 
 
@@ -42,9 +43,7 @@ class Roller:
                 owned = self._owned()
                 await self.roll_up(owned)
                 if HOUSEKEEPER in owned:
-                    await self._increments.let_go()
-                    await self._increments.forget_keys()
-                    await self._records.forget_history()
+                    await self._clear_up()
                 self.trouble = None
             except Unavailable as error:
                 if self.trouble is None:
@@ -55,6 +54,12 @@ class Roller:
         """What waits in these partitions now. Errors: Unavailable."""
         for partition in await self._increments.waiting(partitions):
             await self._roll_up_one(partition)
+
+    async def _clear_up(self) -> None:
+        for step in (self._increments.let_go, self._increments.forget_keys, self._records.forget_history):
+            for _ in range(CLEARING_STEPS_MAX):
+                if not await step():
+                    break
 
     async def _roll_up_one(self, partition: int) -> None:
         most = self._batch

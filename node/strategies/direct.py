@@ -7,7 +7,8 @@ increments, which need not know their counter's total.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from node.asking import READ_MAX, Asking
 from node.awaited import Awaited
@@ -15,7 +16,7 @@ from node.call import Outcome, Pending
 from node.committer import GROUP_MAX, Asked, Committer
 from node.counters import Counters
 from node.deciding import Operation, Ruling, guard_of, operation_of
-from node.errors import Mismatch, NotFound, TallyError
+from node.errors import Mismatch, NotFound, StoreUnavailable, TallyError
 from node.increment import Increment
 from node.strategy import Added, Bounds, Namespace, Reading, Receipt, Taken
 
@@ -80,13 +81,15 @@ class Direct:
 
     async def read(self, namespace: Namespace, counters: Sequence[str]) -> list[Reading | None]:
         found: list[Reading | None] = []
-        for start in range(0, len(counters), READ_MAX):
-            found += await self._counters.read(counters[start : start + READ_MAX])
+        async with self._in_time():
+            for start in range(0, len(counters), READ_MAX):
+                found += await self._counters.read(counters[start : start + READ_MAX])
         return found
 
     async def receipt(self, namespace: Namespace, counter: str, idempotency_key: str) -> Receipt:
         guard = guard_of(Increment(counter, 0, idempotency_key))
-        remembered = (await self._counters.remembered([guard])).get(guard)
+        async with self._in_time():
+            remembered = (await self._counters.remembered([guard])).get(guard)
         window_s = namespace.idempotency_window_s
         if remembered is None:
             return Receipt(False, None, window_s)
@@ -104,6 +107,14 @@ class Direct:
     def due(self) -> float:
         """When an increment that comes now has to be answered, in monotonic seconds."""
         return self._plain.due()
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._exact.deadline_s):
+                yield
+        except TimeoutError:
+            raise StoreUnavailable("Postgres has not answered in time; try again.") from None
 
     def _operation(self, namespace: Namespace, increment: Increment) -> Operation:
         return operation_of(increment, namespace, self._request_id_window_s, NO_BOUNDS)

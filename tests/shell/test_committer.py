@@ -175,3 +175,16 @@ async def test_a_caller_that_goes_away_takes_nothing_back(counters: MemoryCounte
         await asyncio.sleep(0)
         gone.cancel()
         await until(lambda: counters.total(A) == 5)
+
+
+async def test_a_read_that_takes_too_long_says_so(counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(self: MemoryCounters, _: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(MemoryCounters, "read", silent)
+    monkeypatch.setattr(MemoryCounters, "remembered", silent)
+    async with counting(counters, deadline_s=0.05) as direct:
+        with pytest.raises(StoreUnavailable):
+            await direct.read(namespace(counters), [A])
+        with pytest.raises(StoreUnavailable):
+            await direct.receipt(namespace(counters), A, "x")

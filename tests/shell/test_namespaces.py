@@ -67,3 +67,19 @@ async def test_while_postgres_is_away_all_goes_on_with_what_was_known_last() -> 
                 await attempt
         table.away = False
         await until(lambda: node.trouble is None)
+
+
+async def test_what_was_read_before_a_change_does_not_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = MemoryNamespaces()
+    node = Namespaces(table)
+    await node.start("dist")
+    real = table.all
+
+    async def late() -> list[Namespace]:
+        found = await real()
+        await node.change("default", {"history": True})
+        return found
+
+    monkeypatch.setattr(table, "all", late)
+    await node.refresh()
+    assert node.default.history
