@@ -40,7 +40,9 @@ def cluster_as_seen_by(node: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.nginx
-def test_two_kills_under_load_fail_no_request_and_lose_and_double_nothing(up: Up) -> None:
+@pytest.mark.parametrize("strategy", ["dist", "sync", "rollup"])
+def test_two_kills_under_load_fail_no_request_and_lose_and_double_nothing(up: Up, strategy: str) -> None:
+    up.environment["TALLY_STRATEGY"] = strategy
     up.start("--nodes", "3").ready()
     attack = subprocess.Popen(
         up.command("attack", "--rate", "300", "--duration", "16", "--json"),
