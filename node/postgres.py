@@ -105,6 +105,9 @@ class Postgres:
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                     "lock_timeout": str(LOCK_TIMEOUT_MS),
                     "synchronous_commit": "on",  # what is committed is acknowledged, or dropped elsewhere
+                    # Statements are planned once, when tables may be new and seem small: each has an index to go by.
+                    "enable_seqscan": "off",
+                    "jit": "off",
                 },
             )
         return cls(pool)
