@@ -118,7 +118,8 @@ class Comeback:
         ]
         # What Postgres has of these calls does not change any more: it is fenced, and this writer has made none since.
         outcomes = await self._store.settled_outcomes(self._lane, self._name) if flight else {}
-        await self._remember([*answered_before, *flight], settled, outcomes)
+        await self._remember(answered_before, settled, {})  # what came of them is in what is kept
+        await self._remember(flight, settled, outcomes)
         await self._all_have("remembered", found, broken)
         forgotten = [call for call in answered_before if call.number > found.last]
         await self._replay(appender, found, forgotten, settled, {})

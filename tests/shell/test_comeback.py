@@ -402,6 +402,24 @@ async def test_what_was_refused_and_is_settled_is_answered_so(world):
         assert await world.value("default:a") == 12
 
 
+async def test_what_was_refused_of_a_call_takes_nothing_from_the_ids_that_are_put_back(world):
+    """Postgres says it of an answered call, too: but what is kept of that one is without it already."""
+    async with running(writer := world.writer()):
+        await counted(writer, value=5, idempotency_key="x")
+        before = world.log.snapshot()
+        given = [increment(value=6, idempotency_key="x"), increment(value=7, idempotency_key="y")]
+        assert await asyncio.gather(*map(writer.add, given)) == [Outcome.MISMATCH, Outcome.COUNTED]
+        await world.settler().settle(ALL)
+        for appender in world.log.appenders:
+            appender.hold = asyncio.Event()
+        in_flight = asyncio.create_task(writer.add(increment(value=1)))
+        await until(lambda: any(appender.holding for appender in world.log.appenders))
+        world.log.crash(back_to=before)
+        assert await in_flight is Outcome.COUNTED
+        assert await writer.add(increment(value=7, idempotency_key="y")) is Outcome.REPLAYED
+        assert await world.value("default:a") == 13
+
+
 async def test_an_id_that_a_dead_writer_counted_and_postgres_has_is_known_by_hearsay(world):
     one, two = world.writer("n1"), world.writer("n2")
     async with running(two):
