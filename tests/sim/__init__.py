@@ -1,0 +1,1 @@
+"""The whole protocol on virtual time: the real code of several nodes, and everything around it that can break."""
