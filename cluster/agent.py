@@ -90,6 +90,11 @@ class Agent:
         self.member = self.member.becoming(state)
         await self.beat()
 
+    async def offer(self, willing: bool) -> None:
+        """Tells the registry now whether this member is willing to own partitions."""
+        self.member = replace(self.member, willing=willing)
+        await self.beat()
+
     async def move(self, url: str, ops_url: str) -> None:
         """Tells the registry of new addresses now, not at the next beat."""
         self.member = replace(self.member, url=url, ops_url=ops_url)

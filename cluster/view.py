@@ -20,6 +20,7 @@ class Member:
     ops_url: str  # http://host:port of the operations listener
     pid: int
     state: State = "starting"
+    willing: bool = True  # to own partitions; one that is not goes on taking requests
 
     def becoming(self, state: State) -> Member:
         return replace(self, state=state)
@@ -34,11 +35,15 @@ class View:
 
     @property
     def ready(self) -> tuple[Member, ...]:
-        """The members that take requests and own partitions."""
+        """The members that take requests."""
         return tuple(m for m in self.members if m.state == "ready")
 
     def ring(self, partitions: int) -> Ring:
-        return Ring((m.id for m in self.ready), partitions)
+        """Over the ready members that are willing. When none is, over all that are ready: what keeps them from it is
+        then the same for all, and partitions would move for nothing.
+        """
+        willing = [m for m in self.ready if m.willing]
+        return Ring((m.id for m in willing or self.ready), partitions)
 
 
 @dataclass(frozen=True, slots=True)

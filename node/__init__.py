@@ -21,8 +21,9 @@ Postgres itself: `strategies/direct.py` -> `committer.py` what queued meanwhile 
 `sync_table.py`, or, for `rollup`, a row each by `rollup_table.py`, which `roller.py` adds up every few seconds.
 
 A read is `reader.py`: Postgres, or what is remembered of it, plus what waits in Redis, by the formula in
-`settlement.py`. `app.py` is where everything is constructed, started and drained; `ports.py` says what the stores
-promise; `batch.py` and `routes/batch.py` take many increments at once.
+`settlement.py`. `parts.py` is where everything is constructed, `app.py` where it is started and drained; `ports.py`
+says what the stores promise; `batch.py` and `routes/batch.py` take many increments at once. A node that Postgres does
+not answer (`pulse.py`) leaves its partitions to others.
 
 Words: an *increment* adds to a *counter* ("<namespace>:<key>"). A key has one *partition*. A partition's increments
 gather in its *open batch*; that is *sealed*, *settled* and *dropped*. A *call* is one numbered append of a node, its

@@ -1,4 +1,4 @@
-"""A node: the real objects, put together as `node/app.py` does, in a process that can be killed and frozen."""
+"""A node: the real objects, put together as `node/parts.py` does, in a process that can be killed and frozen."""
 
 from __future__ import annotations
 

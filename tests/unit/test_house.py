@@ -64,7 +64,7 @@ def test_only_one_module_of_a_node_constructs_it() -> None:
     adapters = {"node.log", "node.postgres", "node.store", "node.namespace_table", "node.sync_table"}
     adapters |= {"node.rollup_table", "node.key_table", "node.records", "cluster.registry"}
     allowed = {
-        "app.py",
+        "parts.py",
         "log.py",
         "store.py",
         "namespace_table.py",

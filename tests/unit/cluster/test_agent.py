@@ -140,6 +140,19 @@ async def test_it_owns_nothing_until_it_is_ready_and_nothing_once_it_drains() ->
     assert [beat.state for beat in life.registry.beats] == ["starting", "ready", "draining"]
 
 
+async def test_what_it_does_not_offer_to_own_others_own_and_it_stays_ready() -> None:
+    life = Life()
+    life.registry.put(member("n2"))
+    await life.agent.beat()
+    shared = life.agent.owned
+    await life.agent.offer(False)
+    assert life.agent.owned == frozenset()
+    assert life.agent.member in life.agent.view.ready
+    await life.agent.offer(True)
+    assert life.agent.owned == shared
+    assert life.owned_as_reported() == shared
+
+
 async def test_it_keeps_what_it_owns_while_its_lease_holds() -> None:
     life = Life()
     await life.agent.beat()

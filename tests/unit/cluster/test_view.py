@@ -32,6 +32,19 @@ def test_the_ring_depends_on_who_is_ready_and_not_on_the_epoch_or_addresses() ->
     assert [one.ring(64).owner_of(p) for p in range(64)] == [other.ring(64).owner_of(p) for p in range(64)]
 
 
+def test_members_that_are_not_willing_own_nothing_and_are_ready_all_the_same() -> None:
+    cut_off = replace(member("n2"), willing=False)
+    view = View(3, (member("n1"), cut_off, replace(member("n3", "draining"), willing=True)))
+    assert cut_off in view.ready
+    assert view.ring(64).owned_by("n1-000001") == set(range(64))
+
+
+def test_where_nobody_is_willing_all_own_what_they_owned() -> None:
+    usual = View(1, (member("n1"), member("n2")))
+    unwilling = View(2, tuple(replace(each, willing=False) for each in usual.members))
+    assert [unwilling.ring(64).owner_of(p) for p in range(64)] == [usual.ring(64).owner_of(p) for p in range(64)]
+
+
 def test_members_sort_by_id() -> None:
     assert [each.name for each in sorted([member("n2"), member("n10"), member("n1")])] == ["n1", "n10", "n2"]
 
