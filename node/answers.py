@@ -25,6 +25,7 @@ from node.errors import (
 from node.metrics import Count
 
 RETRY_AFTER_S = 1
+ELSEWHERE = "A node that was asked before this one may have counted it: repeat it with the same idempotency key."
 STATUS: dict[type[TallyError], int] = {
     BadRequest: 400,
     NotFound: 404,
@@ -68,12 +69,21 @@ def status_of(error: TallyError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def of_error(error: TallyError, retry_after_s: int = RETRY_AFTER_S) -> Answer:
+def refusal(error: TallyError, passed_on: bool) -> dict[str, object]:
+    """What is said where an increment could not be counted now, `passed_on` as below."""
+    counted = error.counted if isinstance(error, Unavailable) else False
+    if passed_on and counted is False:
+        return {"message": f"{error} {ELSEWHERE}", "counted": "unknown"}
+    return {"message": str(error), "counted": counted}
+
+
+def of_error(error: TallyError, retry_after_s: int = RETRY_AFTER_S, passed_on: bool = False) -> Answer:
+    """`passed_on`: a proxy brought an increment, and may have asked another node before this one, which counted it."""
     status = status_of(error)
     detail: dict[str, object] = {"message": str(error)}
     headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
     if status == 503:
-        detail["counted"] = error.counted if isinstance(error, Unavailable) else False
+        detail = refusal(error, passed_on)
     if status in (429, 503):
         headers += (("Retry-After", str(retry_after_s)),)
     return Answer(status, msgspec.json.encode({"error": detail}), headers)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from node.answers import refusal
 from node.call import Outcome
 from node.errors import BadRequest, CounterFull, Mismatch, TallyError, Unavailable
 from node.increment import (
@@ -151,18 +152,20 @@ DESCRIBED: dict[Outcome, dict[str, Any]] = {
 }
 
 
-def describe(found: Sequence[Result], minimal: bool) -> dict[str, Any]:
-    """The answer's body."""
+def describe(found: Sequence[Result], minimal: bool, passed_on: bool = False) -> dict[str, Any]:
+    """The answer's body. `passed_on` as in `answers.of_error`."""
     counted, replayed = found.count(Outcome.COUNTED), found.count(Outcome.REPLAYED)
     body: dict[str, Any] = {"counted": counted, "replayed": replayed, "refused": len(found) - counted - replayed}
     if not minimal:
-        body["results"] = [DESCRIBED[result] if isinstance(result, Outcome) else _described(result) for result in found]
+        body["results"] = [
+            DESCRIBED[result] if isinstance(result, Outcome) else _described(result, passed_on) for result in found
+        ]
     return body
 
 
-def _described(error: TallyError) -> dict[str, Any]:
+def _described(error: TallyError, passed_on: bool) -> dict[str, Any]:
     if isinstance(error, Unavailable):
-        return {"status": "unavailable", "counted": error.counted, "message": str(error)}
+        return {"status": "unavailable", **refusal(error, passed_on)}
     return {"status": "refused", "message": str(error)}
 
 

@@ -71,12 +71,14 @@ class Door:
         if times := found.count(Outcome.REPLAYED):
             self._meter.count("api.replayed", times)
 
-    def failed(self, error: TallyError, detailed: bool = False) -> Answer:
-        """`detailed` says what was wrong with a request; the seed's two routes have one fixed body for it."""
+    def failed(self, error: TallyError, detailed: bool = False, passed_on: bool = False) -> Answer:
+        """`detailed` says what was wrong with a request; the seed's two routes have one fixed body for it.
+        `passed_on` is an increment's, by a proxy that may have asked another node before.
+        """
         if isinstance(error, BadRequest) and not detailed:
             error = BadRequest()
         retry_after_s = self._limiter.retry_after_s if isinstance(error, TooManyRequests) else answers.RETRY_AFTER_S
-        answer = answers.of_error(error, retry_after_s)
+        answer = answers.of_error(error, retry_after_s, passed_on)
         if answer.status in answers.COUNT:
             self._meter.count(answers.COUNT[answer.status])
         return answer

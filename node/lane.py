@@ -15,7 +15,7 @@ from typing import Any
 from node.answers import Answer
 from node.door import Door
 from node.encoder import Encoder
-from node.errors import NotFound, TallyError
+from node.errors import NotFound, TallyError, Unavailable
 from node.heads import Head, Heads, Whole, whole_request
 from node.increment import BODY_BYTES_MAX, DEFAULT_NAMESPACE, Increment, counter_name, key_of_path, parse_increment
 from node.protocol import LimitedProtocol, Phase
@@ -184,14 +184,18 @@ class Lane(LimitedProtocol):
             self.flow.pause_reading()
 
     def _post(self, head: Head, body: bytes, idempotency_key: str | None, request_id: str | None) -> None:
-        if not self.door.admit(self._peer(), head.real_ip, "/increment"):
+        by_proxy = self.door.admit(self._peer(), head.real_ip, "/increment")
+        if not by_proxy:
             request_id = None
         increment = parse_increment(head.content_type, body, idempotency_key, request_id)
         if self.door.key_required:
             self.door.check(increment)
-        slot = Slot(self, increment, self.intake.due())
-        self.intake.submit(slot)
-        self._slots.append(slot)  # no outcome can have come yet
+        slot = Slot(self, increment, self.intake.due(), passed_on=by_proxy)
+        self._slots.append(slot)
+        try:
+            self.intake.submit(slot)
+        except Unavailable as error:
+            slot.reply(error)
 
     def _get(self, head: Head) -> None:
         self.door.admit(self._peer(), head.real_ip, head.target.decode("latin-1"))

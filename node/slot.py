@@ -19,10 +19,13 @@ class Slot(Pending):
     read.
     """
 
-    __slots__ = ("_key", "_lane", "encoded")
+    __slots__ = ("_key", "_lane", "_passed_on", "encoded")
 
-    def __init__(self, lane: Lane, increment: Increment, deadline: float, key: str = "") -> None:
+    def __init__(
+        self, lane: Lane, increment: Increment, deadline: float, key: str = "", passed_on: bool = False
+    ) -> None:
         super().__init__(increment, deadline)
+        self._passed_on = passed_on
         self._lane = lane
         self._key = key
         self.encoded: bytes | None = None
@@ -30,7 +33,7 @@ class Slot(Pending):
     def reply(self, outcome: Outcome | TallyError) -> None:
         door = self._lane.door
         if isinstance(outcome, TallyError):
-            self.write(door.failed(outcome))
+            self.write(door.failed(outcome, passed_on=self._passed_on))
         else:
             self.write(door.counted(outcome, self.increment))
 

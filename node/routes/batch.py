@@ -23,6 +23,7 @@ def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyNa
 
     @routes.post("/v1/<name>/increments/batch")
     async def add_batch(name: str) -> Response:
+        by_proxy = False
         try:
             by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
             request_id = only("X-Request-ID") if by_proxy else None
@@ -33,14 +34,15 @@ def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyNa
                 namespace = await namespaces.found(name)
             outcomes = await strategies[namespace.strategy].add_many(namespace, increments)
         except TallyError as error:
-            return respond(door.failed(error, detailed=True))
+            return respond(door.failed(error, detailed=True, passed_on=by_proxy))
         found = results(given, increments, outcomes)
         door.counted_batch(found, namespace.strategy)
-        described = describe(found, minimal="return=minimal" in request.headers.get("Prefer", ""))
+        described = describe(found, minimal="return=minimal" in request.headers.get("Prefer", ""), passed_on=by_proxy)
         trouble = worst(found)
         if trouble is None:
             return respond(Answer(200, msgspec.json.encode(described)))
-        answer = of_error(trouble)  # some may have counted: the client is told which, and repeats with the same ids
+        # Some may have counted: the client is told which, and repeats with the same ids.
+        answer = of_error(trouble, passed_on=by_proxy)
         return respond(Answer(503, answer.body[:-1] + b"," + msgspec.json.encode(described)[1:], answer.headers))
 
     return routes

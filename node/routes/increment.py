@@ -19,6 +19,7 @@ def blueprint(door: Door, intake: Intake, values: Values) -> Blueprint:
 
     @routes.post("/increment")
     async def add() -> Response:
+        by_proxy = False
         try:
             by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), "/increment")
             increment = parse_increment(
@@ -32,7 +33,7 @@ def blueprint(door: Door, intake: Intake, values: Values) -> Blueprint:
         except BadRequest:
             return respond(door.failed(BadRequest()))  # without detail: the wire contract fixes the bytes
         except TallyError as error:
-            return respond(door.failed(error))
+            return respond(door.failed(error, passed_on=by_proxy))
         return respond(door.counted(outcome, increment))
 
     @routes.get("/increment/<rest:_key>")
