@@ -10,7 +10,7 @@ from tomllib import TOMLDecodeError
 import uvloop
 from pydantic import ValidationError
 
-from node import app, config
+from node import app, config, points
 from node.errors import Misconfigured
 from node.logs import set_up
 
@@ -27,6 +27,7 @@ def main() -> int:
         print(f"the settings file {sys.argv[1]} cannot be read: {error}", file=sys.stderr)
         return 2
     set_up(settings.log_format, settings.log_level)
+    points.arm(settings.kill_point)
     log = logging.getLogger("node")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

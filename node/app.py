@@ -18,6 +18,7 @@ from node import advertise, pulse
 from node.config import Config
 from node.errors import Unavailable
 from node.parts import Parts
+from node.points import reach
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Node:
                     each.stop()
                 await asyncio.gather(parts.writer.drain(), *(each.drain() for each in parts.direct))
                 await asyncio.gather(*servers)
+                reach("drained")
                 await self._settle_if_last(parts)
         except TimeoutError:
             log.error("gave up draining after %d ms", self._config.drain_deadline_ms)

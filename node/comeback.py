@@ -33,6 +33,7 @@ from functools import partial
 from node.errors import LogUnavailable, Misconfigured
 from node.keep import Keep, settled_parts
 from node.payload import ids_of, told
+from node.points import reach
 from node.ports import Appender, Facts, Fenced, Log, RememberedId, Step, Store
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Comeback:
         if found.incarnation == self.incarnation:
             self._found = found
             return
+        reach("repaired")
         settled = await self.settled()
         answered_before = [
             Unfinished(kept.number, kept.payload, kept.partitions, partial(self._note_refused, kept.number))
@@ -120,6 +122,7 @@ class Comeback:
         outcomes = await self._store.settled_outcomes(self._lane, self._name) if flight else {}
         await self._remember(answered_before, settled, {})  # what came of them is in what is kept
         await self._remember(flight, settled, outcomes)
+        reach("remembered")
         await self._all_have("remembered", found, broken)
         forgotten = [call for call in answered_before if call.number > found.last]
         await self._replay(appender, found, forgotten, settled, {})
@@ -127,6 +130,7 @@ class Comeback:
         reached = max([found.last, *(call.number for call in answered_before)])
         if reached < answered:  # the next call must follow the last one, also where that is no longer kept
             await self._made_again(appender, found, answered, NOTHING, frozenset())
+        reach("replayed")
         await self._all_have("replayed", found, broken)
         # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
         # order. Nobody was told that they count, so they come after everything of which somebody was.
@@ -177,6 +181,7 @@ class Comeback:
                 f"Redis holds batches of cluster {facts.cluster}, Postgres is {fenced.cluster}'s; "
                 "check TALLY_REDIS_URL and TALLY_POSTGRES_DSN"
             )
+        reach("fenced")
         return fenced, await self._log.repair(fenced, facts)
 
     async def _note_whole(self, incarnation: int) -> None:
@@ -205,6 +210,7 @@ class Comeback:
         for call in calls:
             skipped = settled_parts(call.number, call.partitions, settled)
             answer = await self._made_again(appender, found, call.number, call.payload, skipped)
+            reach("replaying")
             call.answered(" ".join([answer, *outcomes.get(call.number, ())]))  # the last word on an operation counts
         if calls:
             self.replayed += len(calls)

@@ -16,6 +16,7 @@ from enum import Enum
 from node.counters import Counters
 from node.deciding import Operation, Ruling, decide
 from node.errors import Draining, Overloaded, StoreRefused, StoreUnanswered, StoreUnavailable, TallyError, Unavailable
+from node.points import reach
 
 log = logging.getLogger(__name__)
 
@@ -211,5 +212,6 @@ async def commit_held(counters: Counters, group: Group) -> None:
                     continue
                 group.stage = Stage.COMMITTING
                 await held.commit()
+                reach("committed")
             group.answer(decision.rulings)
             return

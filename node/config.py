@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from node.limiter import Rate
+from node.points import Point
 from node.terms import DEFAULT_STRATEGY, StrategyName
 
 SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "postgres_dsn": ("postgresql", "postgres")}
@@ -74,6 +75,9 @@ class Config(BaseSettings):
         1500, ge=0, le=60_000, description="a leaving node serves on so long, for its proxies to notice"
     )
     drain_deadline_ms: int = Field(20_000, ge=100, description="then what is not finished is given up")
+    kill_point: str = Field(
+        "", description="for tests: `point:n`, where this node kills itself when it comes there for the n-th time"
+    )
     statsd: str = Field("127.0.0.1:8125", description="host:port; empty = off")
     statsd_prefix: str = Field("tally", description="before every metric's name")
     log_format: Literal["text", "json"] = Field("text", description="of the log on stderr")
@@ -100,6 +104,13 @@ class Config(BaseSettings):
         schemes = SCHEMES[info.field_name or ""]
         if value.partition("://")[0] not in schemes:  # the value may hold a password: it is not repeated
             raise ValueError(f"a URL that begins with {'://, '.join(schemes)}:// is needed")
+        return value
+
+    @field_validator("kill_point")
+    @classmethod
+    def _a_point(cls, value: str) -> str:
+        if value:
+            Point.parse(value)
         return value
 
     @field_validator("rate_limit")

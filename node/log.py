@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from cluster.ring import partition_of
 from node.errors import LogUnavailable
 from node.pipe import LIBRARY, Pipe, nothing, translated
+from node.points import reach
 from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import Batch, Unsettled
 
@@ -201,7 +202,9 @@ class RedisAppender:
         self._pipe = pipe
 
     async def append(self, writer: str, incarnation: int, number: int, payload: bytes) -> str:
-        answer: bytes = await self._pipe.call("append", writer, incarnation, number, payload)
+        coming = await self._pipe.send("append", writer, incarnation, number, payload)
+        reach("append-sent")
+        answer: bytes = await coming
         return answer.decode()
 
     async def replay(self, writer: str, incarnation: int, number: int, payload: bytes, skipped: Collection[int]) -> str:

@@ -61,6 +61,10 @@ class Pipe:
         self.error: LogUnavailable | None = None
 
     async def call(self, function: str, *args: str | int | bytes) -> Any:
+        return await (await self.send(function, *args))
+
+    async def send(self, function: str, *args: str | int | bytes) -> asyncio.Future[Any]:
+        """-> what the answer comes in, once the call is on its way."""
         if self.error is not None:
             raise self.error
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -70,7 +74,7 @@ class Pipe:
             await self._connection.send_packed_command(command, check_health=False)
         except (RedisError, OSError) as error:
             self.fail(translated(error))
-        return await answer
+        return answer
 
     async def close(self) -> None:
         self._broken = nothing

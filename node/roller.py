@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from node.counters import IncrementLog, Records
 from node.errors import StoreOverflow, Unavailable
+from node.points import reach
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Roller:
         """What waits in these partitions now. Errors: Unavailable."""
         for partition in await self._increments.waiting(partitions):
             await self._roll_up_one(partition)
+            reach("rolled-up")
 
     async def _clear_up(self) -> None:
         for step in (self._increments.let_go, self._increments.forget_keys, self._records.forget_history):

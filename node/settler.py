@@ -13,6 +13,7 @@ from contextlib import suppress
 from time import perf_counter
 
 from node.errors import Unavailable
+from node.points import reach
 from node.ports import Log, Meter, Store
 from node.settlement import After, after_settle
 
@@ -82,11 +83,14 @@ class Settler:
             batch = await self._log.seal(partition)
             if batch is None:
                 return False
+            reach("sealed")
             settled = await self._store.settle(batch)
+            reach("settled")
             match after_settle(batch.number, settled.settled):
                 case After.DROP:
                     self.went_back.discard(partition)
                     await self._log.drop(partition, settled.settled, settled.full)
+                    reach("dropped")
                 case After.WENT_BACK:
                     self._note_went_back(partition, batch.number, settled.settled)
                 case After.SEAL_AGAIN:

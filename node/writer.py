@@ -31,6 +31,7 @@ from node.errors import (
 )
 from node.increment import Increment
 from node.keep import Keep
+from node.points import reach
 from node.ports import Appender, Log
 from node.stock import take_stock
 
@@ -229,6 +230,7 @@ class Writer:
     def _done(self, call: Call, answer: str) -> None:
         """Calls are answered in the order of their numbers."""
         assert self._flight[0] is call
+        reach("append-answered")
         call.settle(answer)
         self._keep.add(call.number, call.payload, call.partitions, self._now())
         self._flight.popleft()

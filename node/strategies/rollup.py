@@ -14,6 +14,7 @@ from node.committer import Committer, Group, Stage, commit_held
 from node.counters import IncrementLog
 from node.deciding import Operation, Remembered, Ruling, repeated
 from node.errors import StoreUnanswered, StoreUnavailable
+from node.points import reach
 from node.strategies.direct import Direct
 
 APPENDS_AT_ONCE = 2
@@ -38,6 +39,7 @@ async def append(increments: IncrementLog, group: Group) -> None:
         group.stage = Stage.COMMITTING
 
     refused = await increments.append([operations[position] for position in firsts], sent)
+    reach("appended")
     exceptions = [firsts[index] for index in (*refused.known, *refused.full)]
     remembered = await _remembered(increments, [operations[position] for position in exceptions])
     outcomes = dict.fromkeys(firsts, Outcome.COUNTED)

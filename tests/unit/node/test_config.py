@@ -94,6 +94,8 @@ def test_trusted_proxies_are_networks_separated_by_commas(env, text: str, networ
         ("postgres_dsn", "host=localhost"),
         ("log_format", "xml"),
         ("log_level", "loud"),
+        ("kill_point", "nowhere:1"),
+        ("kill_point", "sealed:0"),
         ("server", "apache"),
     ],
 )
