@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -87,6 +88,14 @@ def of_error(error: TallyError, retry_after_s: int = RETRY_AFTER_S, passed_on: b
     if status in (429, 503):
         headers += (("Retry-After", str(retry_after_s)),)
     return Answer(status, msgspec.json.encode({"error": detail}), headers)
+
+
+def as_problem(status: int, body: bytes) -> bytes:
+    """An error's body as RFC 9457 has it; what it says beside its message becomes members of its own."""
+    told: dict[str, Any] = msgspec.json.decode(body)
+    detail = told.pop("error")
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    return msgspec.json.encode(problem | {"detail": detail.pop("message")} | detail | told)
 
 
 def of_outcome(outcome: Outcome, short_lived: bool) -> Answer:

@@ -107,6 +107,10 @@ class Records(Protocol):
         """In the order of their keys' UTF-8, those beginning with `prefix` and after `after`."""
         ...
 
+    async def stored(self, namespace: str, keys: Sequence[str]) -> list[Listed | None]:
+        """In the order of `keys`; None for one that is not stored."""
+        ...
+
     async def history(
         self, namespace: str, key: str, step: HistoryStep, start: datetime, end: datetime, limit: int
     ) -> list[tuple[datetime, int]]:

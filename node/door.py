@@ -71,6 +71,12 @@ class Door:
         if times := found.count(Outcome.REPLAYED):
             self._meter.count("api.replayed", times)
 
+    def decided(self, status: int, outcome: Outcome, strategy: StrategyName) -> None:
+        """Meters one increment, or one reset, that was answered with this status."""
+        self.counted_batch([outcome], strategy)
+        if status in answers.COUNT:
+            self._meter.count(answers.COUNT[status])
+
     def failed(self, error: TallyError, detailed: bool = False, passed_on: bool = False) -> Answer:
         """`detailed` says what was wrong with a request; the seed's two routes have one fixed body for it.
         `passed_on` is an increment's, by a proxy that may have asked another node before.

@@ -42,7 +42,8 @@ from node.reader import Reader
 from node.records import PostgresRecords
 from node.roller import Roller
 from node.rollup_table import RollupTable
-from node.routes import batch, increment, ops
+from node.routes import increment, ops, v1
+from node.routes.desk import Desk
 from node.routes.http import application
 from node.serve import Hypercorn, Server, Sockets, Uvicorn
 from node.settler import Settler
@@ -54,6 +55,7 @@ from node.strategies.sync import sync
 from node.strategy import Intake, Strategy, Values
 from node.sync_table import SyncTable
 from node.terms import Namespace, StrategyName
+from node.watches import Watches
 from node.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,10 @@ class Parts:
         self.strategies: dict[StrategyName, Strategy] = {"dist": dist}
         self._intake: Intake = self.writer
         self._values: Values = self.reader
-        self.direct: list[Direct | DirectReader] = []
+        self._watches = Watches(
+            lambda namespace, counters: self.strategies[namespace.strategy].read(namespace, counters)
+        )
+        self.direct: list[Direct | DirectReader | Watches] = [self._watches]
         self._count_in_postgres(store, deadline_s)
         self.settler = Settler(
             redis_log,
@@ -155,7 +160,7 @@ class Parts:
         door = self._door
         public = application("tally")
         public.register_blueprint(increment.blueprint(door, self._intake, self._values))
-        public.register_blueprint(batch.blueprint(door, self.namespaces, self.strategies))
+        v1.register(public, Desk(door, self.namespaces, self.strategies, self.records), self._watches)
         public.register_blueprint(ops.health_blueprint(self.health))
         operations = application("tally-operations")
         operations.register_blueprint(ops.health_blueprint(self.health))

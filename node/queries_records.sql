@@ -10,6 +10,10 @@ SELECT key, value, updated_at FROM key_counters
 WHERE namespace = 'default' AND key >= $1 AND key < $2 AND key > $3
 ORDER BY key LIMIT $4;
 
+-- name: stored
+-- Of namespace $1 those with the keys $2
+SELECT key, value, updated_at FROM key_counters WHERE key = ANY($2::text[]) AND namespace = $1;
+
 -- name: history
 -- Up to $6 sums of counter $1 $2 in steps of $3, from $4 to before $5
 SELECT at, sum::text AS sum FROM history

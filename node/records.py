@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from node.counters import HistoryStep, Listed
@@ -29,6 +30,11 @@ class PostgresRecords:
         else:
             rows = await self._postgres.fetch(SQL["counters"], namespace, *span)
         return [Listed(row["key"], row["value"], row["updated_at"]) for row in rows]
+
+    async def stored(self, namespace: str, keys: Sequence[str]) -> list[Listed | None]:
+        rows = await self._postgres.fetch(SQL["stored"], namespace, keys)
+        found = {row["key"]: Listed(row["key"], row["value"], row["updated_at"]) for row in rows}
+        return [found.get(key) for key in keys]
 
     async def history(
         self, namespace: str, key: str, step: HistoryStep, start: datetime, end: datetime, limit: int

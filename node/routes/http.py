@@ -12,14 +12,17 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from node import batch
-from node.answers import Answer, of_error
+from node.answers import Answer, as_problem, of_error
 from node.errors import BadRequest, MethodNotAllowed, NotFound, PayloadTooLarge, TallyError, Unavailable
 from node.increment import BODY_BYTES_MAX
+from node.v1.bodies import KEYS_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S = 15  # the protocol gives up after 10: this is for Hypercorn
-BATCH_PATH = "/increments/batch"
+BODY_BYTES = {"/increments/batch": batch.BODY_BYTES_MAX, "/counters/read": KEYS_BYTES_MAX}  # by the path's end
+V1 = "/v1/"
+PROBLEM = "application/problem+json"
 REFUSALS: dict[int, type[TallyError]] = {
     404: NotFound,
     405: MethodNotAllowed,
@@ -28,11 +31,17 @@ REFUSALS: dict[int, type[TallyError]] = {
 }
 
 
-class BoundedRequest(Request):
-    """A request whose body may be as large as its route takes."""
+class PublicRequest(Request):
+    """A request whose body may be as large as its route takes. In v1 the path stays as it was sent, percent-encoded: a
+    slash that belongs to a key is no separator there.
+    """
 
     def __init__(self, method: str, scheme: str, path: str, *args: Any, **kwargs: Any) -> None:
-        kwargs["max_content_length"] = batch.BODY_BYTES_MAX if path.endswith(BATCH_PATH) else BODY_BYTES_MAX
+        if path.startswith(V1):
+            raw: bytes = kwargs["scope"]["raw_path"]
+            path = raw.partition(b"?")[0].decode("latin-1")
+        limits = (most for end, most in BODY_BYTES.items() if path.endswith(end))
+        kwargs["max_content_length"] = next(limits, BODY_BYTES_MAX)
         super().__init__(method, scheme, path, *args, **kwargs)
 
 
@@ -47,12 +56,13 @@ def application(name: str) -> Quart:
     """A Quart application without routes that answers errors as the contract has them."""
     app = Quart(name, static_folder=None)
     app.config.update(BODY_TIMEOUT=BODY_TIMEOUT_S)
-    app.request_class = BoundedRequest
+    app.request_class = PublicRequest
     app.url_map.converters["rest"] = Rest
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
+    app.after_request(_as_asked)
     return app
 
 
@@ -85,6 +95,16 @@ def respond(answer: Answer) -> Response:
         del response.headers["Content-Type"], response.headers["Content-Length"]  # a 204 has neither (RFC 9110, 8.6)
     for name, value in answer.headers:
         response.headers[name] = value
+    return response
+
+
+async def _as_asked(response: Response) -> Response:
+    """An error in v1 as a problem (RFC 9457), where Accept names that."""
+    if response.status_code >= 400 and request.path.startswith(V1):
+        response.headers.add("Vary", "Accept")
+        if any(kind.lower() == PROBLEM and quality > 0 for kind, quality in request.accept_mimetypes):
+            response.set_data(as_problem(response.status_code, await response.get_data(as_text=False)))
+            response.headers["Content-Type"] = PROBLEM
     return response
 
 

@@ -148,3 +148,13 @@ async def test_rolled_up_increments_are_kept_as_long_as_their_namespace_says(
     await store.postgres.fetch("UPDATE rolled_up SET counted_at = counted_at - interval '8 days' RETURNING 1")
     assert await RollupTable(store.postgres, PARTITIONS).let_go() == 2
     assert {row["namespace"] for row in await store.postgres.fetch(kept)} == {"ever"}
+
+
+async def test_what_is_stored_of_some_keys_is_told_in_their_order(store: PostgresStore) -> None:
+    records = PostgresRecords(store.postgres)
+    await store.fence(0, "run-1", lost=False)
+    await store.settle(Batch(0, 1, 1, {"shop:a": 5, "shop:b": 7, "default:a": 9}, {}))
+    found = await records.stored("shop", ["b", "c", "a", "b"])
+    assert [each and (each.key, each.stored) for each in found] == [("b", 7), None, ("a", 5), ("b", 7)]
+    assert [each and each.stored for each in await records.stored("default", ["a", "b"])] == [9, None]
+    assert await records.stored("none", ["a"]) == [None]

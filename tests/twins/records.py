@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from node.counters import HistoryStep, Listed
@@ -14,6 +15,9 @@ class MemoryRecords:
 
     async def counters(self, namespace: str, prefix: str, after: str, limit: int) -> list[Listed]:
         return []
+
+    async def stored(self, namespace: str, keys: Sequence[str]) -> list[Listed | None]:
+        return [None] * len(keys)
 
     async def history(
         self, namespace: str, key: str, step: HistoryStep, start: datetime, end: datetime, limit: int

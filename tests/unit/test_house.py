@@ -32,6 +32,9 @@ PURE = [
     "node/stock.py",
     "node/strategy.py",
     "node/terms.py",
+    "node/v1/bodies.py",
+    "node/v1/query.py",
+    "node/v1/told.py",
 ]
 IMPURE = {"asyncio", "time", "os", "logging", "socket", "threading", "redis", "asyncpg", "quart", "uvicorn"}
 

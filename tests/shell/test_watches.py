@@ -1,0 +1,105 @@
+"""Watching counters: one reading for all, the newest value to each, an end for all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from node.errors import Draining, StoreUnavailable, Unavailable
+from node.strategy import Reading
+from node.terms import Namespace
+from node.watches import Nothing, Watches
+from tests.shell.conftest import running
+
+SHOP, BANK = Namespace("shop"), Namespace("bank", "sync")
+SOON_S = 10.0
+
+
+class Values:
+    """What is read, and how often; namespaces that are away cannot be read."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+        self.readings: list[list[str]] = []
+        self.away: set[str] = set()
+
+    async def read(self, namespace: Namespace, counters: Sequence[str]) -> list[Reading | None]:
+        self.readings.append(sorted(counters))
+        await asyncio.sleep(0)
+        if namespace.name in self.away:
+            raise StoreUnavailable
+        return [Reading(self.values[name], 0, None) if name in self.values else None for name in counters]
+
+
+async def test_all_watchers_of_a_counter_share_a_reading_and_are_told_each_change() -> None:
+    values = Values()
+    watches = Watches(values.read, interval_s=0.001)
+    with watches.watch(SHOP, "shop:a") as one, watches.watch(SHOP, "shop:a") as other:
+        with watches.watch(SHOP, "shop:b") as third:
+            async with running(watches):
+                assert [await each.next(SOON_S) for each in (one, other, third)] == [None] * 3
+                values.values = {"shop:a": 5}
+                assert [await each.next(SOON_S) for each in (one, other)] == [5, 5]
+                assert await third.next(0.02) is Nothing.NEW, "it is told nothing of others"
+        assert all(reading == ["shop:a", "shop:b"] for reading in values.readings)
+
+
+async def test_who_is_slow_is_told_the_newest_value_only() -> None:
+    values = Values()
+    watches = Watches(values.read, interval_s=0.001)
+    with watches.watch(SHOP, "shop:a") as slow, watches.watch(SHOP, "shop:a") as quick:
+        async with running(watches):
+            for value in range(5):
+                values.values = {"shop:a": value}
+                while await quick.next(SOON_S) != value:
+                    pass
+            assert await slow.next(SOON_S) == 4
+
+
+async def test_a_namespace_that_cannot_be_read_keeps_no_other_waiting() -> None:
+    values = Values()
+    values.away = {"shop"}
+    watches = Watches(values.read, interval_s=0.001)
+    with watches.watch(SHOP, "shop:a") as away, watches.watch(BANK, "bank:a") as there:
+        async with running(watches):
+            assert await there.next(SOON_S) is None
+            assert await away.next(0.02) is Nothing.NEW
+            values.away = set()
+            assert await away.next(SOON_S) is None
+
+
+async def test_there_are_so_many_watchers_and_no_more_and_each_makes_room_again() -> None:
+    watches = Watches(Values().read, watchers_max=2)
+    for _ in range(3):
+        with watches.watch(SHOP, "shop:a"), watches.watch(SHOP, "shop:b"), pytest.raises(Unavailable, match="2 watch"):
+            watches.watch(SHOP, "shop:a")
+
+
+async def test_nobody_reads_what_nobody_watches() -> None:
+    values = Values()
+    watches = Watches(values.read, interval_s=0.001)
+    async with running(watches):
+        with watches.watch(SHOP, "shop:a") as one:
+            await one.next(SOON_S)
+        await asyncio.sleep(0.02)
+        values.readings.clear()
+        await asyncio.sleep(0.02)
+        assert values.readings == []
+
+
+async def test_draining_ends_every_watch_and_takes_no_more() -> None:
+    values = Values()
+    watches = Watches(values.read, interval_s=0.001)
+    late = watches.watch(SHOP, "shop:a")
+    async with running(watches):
+        with watches.watch(SHOP, "shop:a") as one, watches.watch(BANK, "bank:a") as other:
+            assert await one.next(SOON_S) is None
+            ended = asyncio.gather(one.next(SOON_S), other.next(SOON_S))
+            await watches.drain()
+            assert await ended == [Nothing.MORE] * 2
+        with late:
+            assert await late.next(SOON_S) is Nothing.MORE
+        with pytest.raises(Draining):
+            watches.watch(SHOP, "shop:a")
