@@ -6,10 +6,12 @@ from quart import Blueprint, request
 
 from node.answers import Answer
 from node.call import Outcome
+from node.errors import BadRequest, Mismatch, NotFound, OutOfBounds, PayloadTooLarge, TooManyRequests, Unavailable
 from node.increment import counter_name, valid_namespace
 from node.routes.desk import Desk, request_id
 from node.routes.http import body, only
-from node.v1 import told
+from node.routes.openapi import READING, tells
+from node.v1 import models, told
 from node.v1.bodies import guard, parse_add, parse_path_key, parse_reset
 from node.v1.query import parse_nothing, parse_receipt
 
@@ -22,6 +24,17 @@ def blueprint(desk: Desk) -> Blueprint:
     return routes
 
 
+@tells(
+    told.Added,
+    BadRequest,
+    OutOfBounds,
+    PayloadTooLarge,
+    Mismatch,
+    TooManyRequests,
+    Unavailable,
+    body=models.AddBody,
+    headers=models.IdempotencyHeader,
+)
 async def add(desk: Desk, ns: str) -> Answer:
     """Add to a counter, and get its total.
 
@@ -39,6 +52,17 @@ async def add(desk: Desk, ns: str) -> Answer:
     return answer
 
 
+@tells(
+    told.Taken,
+    BadRequest,
+    NotFound,
+    PayloadTooLarge,
+    Mismatch,
+    TooManyRequests,
+    Unavailable,
+    body=models.ResetBody,
+    headers=models.IdempotencyHeader,
+)
 async def reset(desk: Desk, ns: str, key: str) -> Answer:
     """Take off a counter all it has, exactly what is answered; it is 0 then.
 
@@ -56,6 +80,7 @@ async def reset(desk: Desk, ns: str, key: str) -> Answer:
     return told.of_taken(key, taken, short_lived)
 
 
+@tells(told.Receipt, *READING, query=models.ReceiptQuery)
 async def receipt(desk: Desk, ns: str) -> Answer:
     """Whether what came under an idempotency key was counted, and how long that is remembered."""
     key, idempotency_key = parse_receipt(request.query_string)

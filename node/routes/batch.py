@@ -10,28 +10,35 @@ from quart import Blueprint, Response, request
 from node.answers import Answer, of_error
 from node.batch import describe, increments_of, parse_batch, results, worst
 from node.door import Door
-from node.errors import TallyError
+from node.errors import PayloadTooLarge, TallyError, TooManyNamespaces
 from node.increment import valid_namespace
 from node.namespaces import Namespaces
 from node.routes.http import body, only, peer, respond
+from node.routes.openapi import READING, tells
 from node.strategy import Strategy
 from node.terms import StrategyName
+from node.v1 import models
 
 
 def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyName, Strategy]) -> Blueprint:
     routes = Blueprint("batch", __name__)
 
-    @routes.post("/v1/<name>/increments/batch")
-    async def add_batch(name: str) -> Response:
+    @routes.post("/v1/<ns>/increments/batch")
+    @tells(models.BatchTold, *READING[:1], PayloadTooLarge, TooManyNamespaces, *READING[2:], body=models.BatchBody)
+    async def add_batch(ns: str) -> Response:
+        """Many increments in one request: what became of each, in order.
+
+        An item is counted as if it had come alone. `Prefer: return=minimal` leaves the list of results out.
+        """
         by_proxy = False
         try:
             by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
             request_id = only("X-Request-ID") if by_proxy else None
-            namespace = await namespaces.expected(valid_namespace(name))
+            namespace = await namespaces.expected(valid_namespace(ns))
             given = parse_batch(only("Content-Type"), await body(), namespace)
-            increments = increments_of(name, given, request_id)
+            increments = increments_of(ns, given, request_id)
             if increments:
-                namespace = await namespaces.found(name)
+                namespace = await namespaces.found(ns)
             outcomes = await strategies[namespace.strategy].add_many(namespace, increments)
         except TallyError as error:
             return respond(door.failed(error, detailed=True, passed_on=by_proxy))

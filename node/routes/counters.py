@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from quart import Blueprint, request
+from quart_schema import document_response
 
 from node.answers import Answer
-from node.errors import NotFound
+from node.errors import NotFound, PayloadTooLarge
 from node.routes.desk import Desk
 from node.routes.http import body, only
-from node.v1 import told
+from node.routes.openapi import READING, tells
+from node.v1 import models, told
 from node.v1.bodies import parse_keys, parse_path_key
 from node.v1.query import BUCKETS_MAX, parse_consistency, parse_page, parse_span
 
@@ -24,6 +26,8 @@ def blueprint(desk: Desk) -> Blueprint:
     return routes
 
 
+@tells(told.Counter, *READING, query=models.ConsistencyQuery)
+@document_response(models.NotModified, 304)
 async def show(desk: Desk, ns: str, key: str) -> Answer:
     """A counter.
 
@@ -41,6 +45,7 @@ async def show(desk: Desk, ns: str, key: str) -> Answer:
     return Answer(304, b"", headers) if unchanged else answer._replace(headers=headers)
 
 
+@tells(told.CounterList, *READING, PayloadTooLarge, body=models.KeysBody, query=models.ConsistencyQuery)
 async def read(desk: Desk, ns: str) -> Answer:
     """Many counters at once, in the order of the request."""
     consistency = parse_consistency(request.query_string)
@@ -48,6 +53,7 @@ async def read(desk: Desk, ns: str) -> Answer:
     return told.ok(told.of_many(keys, await desk.read(await desk.namespace(ns), keys, consistency)))
 
 
+@tells(told.CounterPage, *READING, query=models.PageQuery)
 async def page(desk: Desk, ns: str) -> Answer:
     """The counters of a namespace whose keys begin with `prefix`, in the order of their keys' UTF-8.
 
@@ -63,6 +69,7 @@ async def page(desk: Desk, ns: str) -> Answer:
     return told.ok(told.of_page(counters, more=len(listed) > asked.limit))
 
 
+@tells(told.History, *READING, query=models.SpanQuery)
 async def history(desk: Desk, ns: str, key: str) -> Answer:
     """What was counted when, in UTC: from the step that `from` is in, to before `to`.
 

@@ -6,10 +6,20 @@ from quart import Blueprint, Response, request
 
 from node import answers
 from node.door import Door
-from node.errors import BadRequest, NotFound, TallyError
+from node.errors import (
+    BadRequest,
+    Mismatch,
+    NotFound,
+    PayloadTooLarge,
+    TallyError,
+    TooManyRequests,
+    Unavailable,
+)
 from node.increment import DEFAULT_NAMESPACE, counter_name, key_of_path, parse_increment
 from node.routes.http import body, only, peer, respond
+from node.routes.openapi import READING, tells
 from node.strategy import Intake, Values
+from node.v1 import models
 
 KEY_PATH = b"/increment/"
 
@@ -18,7 +28,20 @@ def blueprint(door: Door, intake: Intake, values: Values) -> Blueprint:
     routes = Blueprint("increment", __name__)
 
     @routes.post("/increment")
-    async def add() -> Response:
+    @tells(
+        models.Nothing,
+        BadRequest,
+        PayloadTooLarge,
+        Mismatch,
+        TooManyRequests,
+        Unavailable,
+        status=204,
+        body=models.IncrementBody,
+        headers=models.IdempotencyHeader,
+        error=models.SeedError,
+    )
+    async def count() -> Response:
+        """Add to a counter of the default namespace."""
         by_proxy = False
         try:
             by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), "/increment")
@@ -36,17 +59,19 @@ def blueprint(door: Door, intake: Intake, values: Values) -> Blueprint:
             return respond(door.failed(error, passed_on=by_proxy))
         return respond(door.counted(outcome, increment))
 
-    @routes.get("/increment/<rest:_key>")
-    async def show(_key: str) -> Response:
+    @routes.get("/increment/<rest:key>")
+    @tells(models.KeyAndValue, *READING, error=models.SeedError)
+    async def value(key: str) -> Response:
+        """The value of a counter of the default namespace."""
         raw: bytes = request.scope["raw_path"]
         path = raw.partition(b"?")[0]
         try:
             door.admit(peer(), request.headers.get("X-Real-IP"), path.decode("latin-1"))
             key = _key_of(path)
-            value = await values.value(counter_name(DEFAULT_NAMESPACE, key))
+            total = await values.value(counter_name(DEFAULT_NAMESPACE, key))
         except TallyError as error:
             return respond(door.failed(error))
-        return respond(answers.of_value(key, value))
+        return respond(answers.of_value(key, total))
 
     return routes
 

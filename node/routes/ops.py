@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 from quart import Blueprint, Response
+from quart_schema import document_response
 
 from node.answers import Answer, of_error
 from node.errors import TallyError
@@ -14,17 +15,23 @@ from node.increment import valid_namespace
 from node.namespaces import Namespaces
 from node.routes.http import body, respond
 from node.terms import describe, parse_terms
+from node.v1.models import HowItIs
 
 
 def health_blueprint(health: Health) -> Blueprint:
     routes = Blueprint("health", __name__)
 
     @routes.get("/livez")
+    @document_response(HowItIs, 200)
     async def livez() -> Response:
+        """Whether the process is there."""
         return respond(_json(200, {"status": "alive"}))
 
     @routes.get("/readyz")
+    @document_response(HowItIs, 200)
+    @document_response(HowItIs, 503)
     async def readyz() -> Response:
+        """Whether requests are to be sent here."""
         status, why = health.status()
         return respond(_json(200 if status == "ready" else 503, {"status": status, "why": why}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart import Quart
 
-from node.routes import adding, batch, counters, watch
+from node.routes import adding, batch, counters, openapi, watch
 from node.routes.desk import Desk
 from node.watches import Watches
 
@@ -13,4 +13,5 @@ def register(app: Quart, desk: Desk, watches: Watches) -> None:
     app.register_blueprint(batch.blueprint(desk.door, desk.namespaces, desk.strategies))
     app.register_blueprint(adding.blueprint(desk))
     app.register_blueprint(counters.blueprint(desk))
+    app.register_blueprint(openapi.blueprint(app))
     app.register_blueprint(watch.blueprint(desk, watches))

@@ -45,17 +45,20 @@ class Counter(msgspec.Struct):
     updated_at: datetime | None  # when `stored` changed last; null: there is none yet
 
 
-class Unknown(msgspec.Struct):
-    """A key that was asked for beside others, and is no counter."""
+class Found(msgspec.Struct):
+    """A counter that was asked for beside others; all is null of a key that is no counter."""
 
     key: str
-    value: None = None
+    value: int | None = None
+    stored: int | None = None
+    pending: int | None = None
+    updated_at: datetime | None = None
 
 
 class CounterList(msgspec.Struct):
     """Counters, in the order of the request."""
 
-    counters: list[Counter | Unknown]
+    counters: list[Found]
 
 
 class CounterPage(msgspec.Struct):
@@ -128,7 +131,13 @@ def of_listed(listed: Listed) -> Counter:
 
 
 def of_many(keys: Sequence[str], counters: Iterable[Counter | None]) -> CounterList:
-    return CounterList([counter or Unknown(key) for key, counter in zip(keys, counters, strict=True)])
+    return CounterList([_found(key, counter) for key, counter in zip(keys, counters, strict=True)])
+
+
+def _found(key: str, counter: Counter | None) -> Found:
+    if counter is None:
+        return Found(key)
+    return Found(key, counter.value, counter.stored, counter.pending, counter.updated_at)
 
 
 def of_page(counters: list[Counter], more: bool) -> CounterPage:
