@@ -12,9 +12,12 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 PLACEHOLDER = "VERSION"
+# What a client raises when Redis cannot be reached. uvloop says RuntimeError of a connection that broke just now, and
+# redis-py passes it on.
+UNREACHABLE = (RedisError, OSError, RuntimeError)
 
 
 class Library:

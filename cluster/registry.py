@@ -13,10 +13,9 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from cluster.errors import RegistryUnavailable
-from cluster.functions import Library
+from cluster.functions import UNREACHABLE, Library
 from cluster.view import Member, View
 
 KEYS = ["{tally}:members", "{tally}:leases", "{tally}:epoch"]
@@ -71,7 +70,7 @@ def decode(answer: list[bytes]) -> View:
 async def _translated(call: Awaitable[Any]) -> Any:
     try:
         return await call
-    except (RedisError, OSError) as error:
+    except UNREACHABLE as error:
         raise RegistryUnavailable(
             f"the registry cannot be reached ({error}); check that Redis is up and TALLY_REDIS_URL is right"
         ) from error

@@ -18,8 +18,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from cluster.functions import UNREACHABLE
 from cluster.ring import partition_of
 from node.errors import LogUnavailable
 from node.pipe import LIBRARY, Pipe, nothing, translated
@@ -76,7 +76,7 @@ class RedisLog:
         try:
             await LIBRARY.load(self.redis)
             await connection.connect()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             raise translated(error) from error
         return connection
 
@@ -91,7 +91,7 @@ class RedisLog:
         try:
             await connection.send_command("INFO", "server")
             info = parse_info(await connection.read_response())  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             await connection.disconnect(nowait=True)
             raise translated(error) from error
         self._reads_run = str(info["run_id"])
@@ -117,7 +117,7 @@ class RedisLog:
         try:
             info = await self.redis.info()
             meta: dict[bytes, bytes] = await self.redis.hgetall(f"{self.key}:meta")  # type: ignore[assignment]
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             raise translated(error) from error
         noted = {name.decode(): text.decode() for name, text in meta.items()}
         return Facts(
@@ -191,7 +191,7 @@ class RedisLog:
     async def _call(self, function: str, *args: Any) -> Any:
         try:
             return await LIBRARY.call(self.redis, function, [self.key], list(args))
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             raise translated(error) from error
 
 

@@ -33,3 +33,4 @@ def set_up(log_format: str, level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("uvicorn", "hypercorn", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # that Postgres is away is said by those who need it

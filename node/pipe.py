@@ -17,11 +17,10 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
 )
 
-from cluster.functions import Library
+from cluster.functions import UNREACHABLE, Library
 from node.errors import LogGap, LogRefused, LogUnavailable, LogUnrepaired
 
 LIBRARY = Library.of("node", "log.lua")
@@ -72,7 +71,7 @@ class Pipe:
         command = self._connection.pack_command("FCALL", LIBRARY.function(function), 1, self._key, *args)
         try:
             await self._connection.send_packed_command(command, check_health=False)
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             self.fail(translated(error))
         return answer
 
@@ -98,7 +97,7 @@ class Pipe:
                 answer = await self._connection.read_response(timeout=math.inf)
             except ResponseError as error:
                 self._answer(translated(error))
-            except (RedisError, OSError) as error:
+            except UNREACHABLE as error:
                 return self.fail(translated(error))
             else:
                 self._answer(answer)
