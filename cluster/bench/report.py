@@ -103,6 +103,8 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     for row in rows:
         if row["problem"]:
             yield Text(f"{row['name']} {row['verdict']}: {row['problem']}", style="yellow")
+        if row.get("peer_failed"):
+            yield Text(f"{row['name']}: {row['peer_failed']} requests of the peer failed", style="yellow")
 
 
 def _growth(growth: Mapping[str, Any]) -> Table:

@@ -25,6 +25,7 @@ class Result:
     peer: list[float] = field(default_factory=list)
     problem: str | None = None
     left_out: bool = False
+    peer_failed: int = 0  # requests
 
     @property
     def ratios(self) -> list[float]:
@@ -52,6 +53,7 @@ class Result:
             ratios = self.ratios
             told |= {"ours": self.ours, "peer": self.peer, "ratios": ratios}
             told |= {"ours_median": median(self.ours), "peer_median": median(self.peer)}
+            told |= {"peer_failed": self.peer_failed}
             told |= {"min": min(ratios), "median": median(ratios), "max": max(ratios)}
         return told
 
@@ -67,7 +69,9 @@ async def play(bench: Bench, row: Row, rounds: int, seconds: float, say: Say) ->
                 theirs = await peer(seconds)
                 result.ours.append(mine.figure)
                 result.peer.append(theirs.figure)
-                say(f"{row.name} {number}/{rounds}: {mine.figure:,.4g} to {theirs.figure:,.4g}")
+                result.peer_failed += theirs.failed
+                failed = f", of which {theirs.failed} failed" if theirs.failed else ""
+                say(f"{row.name} {number}/{rounds}: {mine.figure:,.4g} to {theirs.figure:,.4g}{failed}")
     except (LocalError, OSError, TimeoutError) as error:
         result.problem, result.left_out = str(error) or type(error).__name__, isinstance(error, PeerMissing)
         say(f"{row.name} {result.verdict}: {result.problem}")

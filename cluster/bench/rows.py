@@ -80,12 +80,12 @@ def batch(ids: bool, size: int = BATCH, seed: int = 1) -> Load:
 # --- contests ---------------------------------------------------------------------------------------------------------
 
 
-def driven(bench: Bench, load: Load, url: str) -> Measure:
-    """A peer under load."""
+def driven(bench: Bench, load: Load, url: str, may_fail: bool = False) -> Measure:
+    """A peer under load, of which some may fail."""
     stage = bench.stage
 
     async def measure(seconds: float) -> Sample:
-        return await drive(load, url, seconds, stage.cores, stage.folder.path)
+        return await drive(load, url, seconds, stage.cores, stage.folder.path, may_fail)
 
     return measure
 
@@ -159,7 +159,7 @@ async def nothing_row(bench: Bench, stack: AsyncExitStack) -> Contest:
 async def naive_row(bench: Bench, stack: AsyncExitStack) -> Contest:
     tally = await Tally.start(bench, stack, "load")
     peer = await peers.start_naive(bench.stage, stack, await bench.database(), "server")
-    return tally.posts(post(), 1), driven(bench, post(), peer.url)
+    return tally.posts(post(), 1), driven(bench, post(), peer.url, may_fail=True)
 
 
 async def redis_row(bench: Bench, stack: AsyncExitStack, load: Load, keys: int, pipeline: int) -> Contest:
@@ -193,7 +193,7 @@ async def strategy_row(bench: Bench, stack: AsyncExitStack, ours: str, load: Loa
 async def sync_row(bench: Bench, stack: AsyncExitStack) -> Contest:
     tally = await Tally.start(bench, stack, "load", settings={"STRATEGY": "sync"})
     peer = await peers.start_naive(bench.stage, stack, await bench.database(), "server")
-    return tally.posts(post(), 1), driven(bench, post(), peer.url)
+    return tally.posts(post(), 1), driven(bench, post(), peer.url, may_fail=True)
 
 
 HOT, MANY = webdis("INCRBY", 1), webdis("INCRBY", KEYS)

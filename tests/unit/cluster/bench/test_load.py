@@ -65,6 +65,13 @@ def test_a_measurement_with_errors_gives_no_rate(kind: str) -> None:
         parse_wrk(told(failed={kind: 1}))
 
 
+def test_a_peer_may_fail_some_requests_which_are_told_and_in_no_figure() -> None:
+    sample = parse_wrk(told(failed={"timeout": 2, "status": 100}), may_fail=True)
+    assert (sample.completed, sample.figure, sample.failed) == (400, 200, 102)
+    with pytest.raises(LoadFailed, match="status"):
+        parse_wrk(told(failed={"status": 500}), may_fail=True)
+
+
 def test_a_measurement_without_answers_gives_no_rate() -> None:
     with pytest.raises(LoadFailed, match="no answer"):
         parse_wrk(told(completed=0))
