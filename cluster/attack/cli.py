@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -16,6 +16,7 @@ from cluster.attack import load, readback
 from cluster.attack.audit import Outcome, audit
 from cluster.attack.plan import Plan
 from cluster.attack.report import Report, progress
+from cluster.attack.route import NotFounded, Route, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Target:
 
     url: str
     postgres_dsn: str | None
+    namespace: str | None = None  # None: the seed's routes
 
 
 def find_target(url: str | None, data: Path, postgres_dsn: str | None = None) -> Target:
@@ -60,20 +62,41 @@ async def run_attack(
         connections=connections,
         tally=tally,
         every_second=lambda elapsed_s: say(progress(elapsed_s, tally)),
+        namespace=target.namespace,
     )
     seconds = time.monotonic() - began
     say(f"sent; reading back {len(tally.history.keys)} keys")
     keys = list(tally.history.keys)
-    values = await readback.counted(target.url, keys)
+    values = await readback.counted(target.url, keys, target.namespace)
     rows = None
     if target.postgres_dsn is not None:
         say(f"waiting for Postgres to say the same (up to {settle_s:g} s)")
-        rows = await readback.settled(target.postgres_dsn, values, keys, settle_s)
+        stored_in = Route(target.url, target.namespace).stored_in
+        rows = await readback.settled(target.postgres_dsn, values, keys, settle_s, stored_in)
         if rows != values and tally.outcomes[Outcome.UNKNOWN]:
-            values = await readback.counted(target.url, keys)  # one of unknown outcome may have come in late
+            values = await readback.counted(
+                target.url, keys, target.namespace
+            )  # one of unknown outcome may have come in late
     unsettled = 0 if rows is None else sum(rows.get(key) != values.get(key) for key in keys)
     public = audit(tally.history, values)
     return Report(plan.run, seconds, tally, public, None if rows is None else audit(tally.history, rows), unsettled)
+
+
+def found_namespace(data: Path, namespace: str | None, strategy: str | None) -> None:
+    """By the first node of DIR/cluster.json, where a strategy is given. Raises click.UsageError."""
+    if strategy is None:
+        return
+    if namespace is None:
+        raise click.UsageError("--strategy is a namespace's: give --namespace, too")
+    try:
+        nodes = json.loads((data / "cluster.json").read_text(encoding="utf-8"))["nodes"]
+        ops_url = next(node["ops_url"] for node in nodes if node["state"] == "ready")
+    except (OSError, ValueError, LookupError, StopIteration) as error:
+        raise click.UsageError(f"no node is ready in {data}, to make {namespace} on: leave --strategy out") from error
+    try:
+        found(ops_url, namespace, strategy)
+    except NotFounded as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
@@ -134,6 +157,12 @@ def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
     show_default=True,
     help="Seconds Postgres may take until it says the same.",
 )
+@click.option("--namespace", help="Attack this namespace, by the v1 routes. [default: the seed's routes]")
+@click.option(
+    "--strategy",
+    type=click.Choice(["dist", "sync", "rollup"]),
+    help="Makes --namespace count so, if there is none yet.",
+)
 @click.option("--seed", type=int, help="Repeats the order of keys and values. [default: random]")
 @click.option("--allow-failed", is_flag=True, help="Failed requests alone do not make the exit code 1.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -149,6 +178,8 @@ def attack(
     connections: int,
     data: Path,
     settle: float,
+    namespace: str | None,
+    strategy: str | None,
     seed: int | None,
     allow_failed: bool,
     as_json: bool,
@@ -158,7 +189,8 @@ def attack(
     Each request has an idempotency key and is sent once. The exit code is 1 when the audit finds a lost or
     doubled increment, or when a request failed (unless --allow-failed); 2 when it could not be carried out.
     """
-    target = find_target(url, data, postgres_dsn)
+    target = replace(find_target(url, data, postgres_dsn), namespace=namespace)
+    found_namespace(data, namespace, strategy)
     seed = secrets.randbits(32) if seed is None else seed
     try:
         plan = Plan(rate, duration, keys, digits, secrets.token_hex(4), seed)

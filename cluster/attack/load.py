@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
-from yarl import URL
 
 from cluster.attack.audit import History, Outcome
 from cluster.attack.plan import Increment
+from cluster.attack.route import Route
 
 REQUEST_TIMEOUT_S = 15.0  # more than nginx ever takes: three tries, 8 s in all, and one read
 MAX_ANSWER_BYTES = 4096
@@ -52,15 +52,17 @@ async def run(
     connections: int,
     tally: Tally,
     every_second: Callable[[float], None] = lambda _: None,
+    namespace: str | None = None,
 ) -> None:
-    """Send the whole plan to `url`/increment and wait for every answer; `tally` is filled as it goes.
+    """Send the whole plan to a namespace, or to `url`/increment, and wait for every answer; `tally` is filled as it
+    goes.
 
     At most `connections` are in flight; a request that finds none free is sent late, and its latency says so.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, use_dns_cache=True)
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
-        sender = _Sender(session, URL(url.rstrip("/") + "/increment"), tally)
+        sender = _Sender(session, Route(url, namespace), tally)
         ticker = asyncio.create_task(_tick(every_second))
         try:
             await _pace(plan, sender, asyncio.Semaphore(connections), tally)
@@ -95,8 +97,8 @@ async def _tick(every_second: Callable[[float], None]) -> None:
 class _Sender:
     """Sends one increment and records what came of it."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, tally: Tally) -> None:
-        self._session, self._url, self._tally = session, url, tally
+    def __init__(self, session: aiohttp.ClientSession, route: Route, tally: Tally) -> None:
+        self._session, self._route, self._tally = session, route, tally
 
     async def send(self, increment: Increment, scheduled: float) -> None:
         tally = self._tally
@@ -111,16 +113,18 @@ class _Sender:
         body = b'{"key":"%b","value":%d}' % (increment.key.encode("ascii"), increment.value)
         headers = {**_HEADERS, "Idempotency-Key": increment.idempotency_key}
         try:
-            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as got:
+            async with self._session.post(
+                self._route.increments, data=body, headers=headers, allow_redirects=False
+            ) as got:
                 text = await got.content.read(MAX_ANSWER_BYTES)
                 status, replayed = got.status, got.headers.get("Idempotent-Replayed") == "true"
         except aiohttp.ClientConnectorError as error:  # nobody listens: not a byte was sent
             return self._failed(increment, type(error).__name__, repr(error)), Outcome.REFUSED
         except (aiohttp.ClientError, TimeoutError) as error:
             return self._failed(increment, type(error).__name__, repr(error)), Outcome.UNKNOWN
-        if status == 204:
+        if status == self._route.acknowledged:
             self._tally.replayed += replayed
-            return "204", Outcome.ACKNOWLEDGED
+            return str(status), Outcome.ACKNOWLEDGED
         return self._failed(increment, str(status), text.decode("utf-8", "replace")), outcome_of(status, text)
 
     def _failed(self, increment: Increment, answer: str, detail: str) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 
 import aiohttp
 import asyncpg
-from yarl import URL
+
+from cluster.attack.route import Route
 
 READERS = 16
 READ_DEADLINE_S = 30.0
 POLL_S = 0.25
 ROWS_AT_ONCE = 5000
 MAX_ANSWER_BYTES = 65536
-_ROWS = "SELECT key, value FROM key_counters WHERE namespace = 'default' AND key = ANY($1::text[])"
+_ROWS = "SELECT key, value FROM key_counters WHERE namespace = $2 AND key = ANY($1::text[])"
 
 Values = dict[str, int]
 
@@ -25,16 +26,17 @@ class ReadbackError(Exception):
     """The values could not be read back, so there is no audit. The message names the next step."""
 
 
-async def counted(url: str, keys: Sequence[str]) -> Values:
+async def counted(url: str, keys: Sequence[str], namespace: str | None = None) -> Values:
     """The value of every key by GET, without the unknown ones. Raises ReadbackError after a deadline."""
     deadline = time.monotonic() + READ_DEADLINE_S
     found: Values = {}
+    route = Route(url, namespace)
     waiting = iter(keys)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
 
         async def reader() -> None:
             for key in waiting:  # shared: each key is taken by one reader
-                value = await _read(session, url, key, deadline)
+                value = await _read(session, route, key, deadline)
                 if value is not None:
                     found[key] = value
 
@@ -47,8 +49,8 @@ async def counted(url: str, keys: Sequence[str]) -> Values:
     return found
 
 
-async def _read(session: aiohttp.ClientSession, url: str, key: str, deadline: float) -> int | None:
-    where = URL(f"{url.rstrip('/')}/increment/{key}", encoded=True)  # plan.py makes keys of [a-z0-9-] only
+async def _read(session: aiohttp.ClientSession, route: Route, key: str, deadline: float) -> int | None:
+    where = route.counter(key)
     while True:
         try:
             async with session.get(where) as answer:
@@ -57,7 +59,7 @@ async def _read(session: aiohttp.ClientSession, url: str, key: str, deadline: fl
                 if answer.status == 404:
                     return None
                 if answer.status == 200:
-                    return _value(text, key)
+                    return _value(route, text, key)
         except (aiohttp.ClientError, TimeoutError) as error:
             said = repr(error)
         if time.monotonic() > deadline:
@@ -65,9 +67,9 @@ async def _read(session: aiohttp.ClientSession, url: str, key: str, deadline: fl
         await asyncio.sleep(POLL_S)
 
 
-def _value(text: bytes, key: str) -> int:
+def _value(route: Route, text: bytes, key: str) -> int:
     try:
-        value = json.loads(text)[key]
+        value = route.value_in(json.loads(text), key)
     except (ValueError, KeyError, TypeError) as error:
         raise ReadbackError(f"GET of {key} answers {text[:200]!r}, not its value") from error
     if type(value) is not int:
@@ -75,7 +77,9 @@ def _value(text: bytes, key: str) -> int:
     return value
 
 
-async def settled(dsn: str, expected: Values, keys: Sequence[str], deadline_s: float) -> Values:
+async def settled(
+    dsn: str, expected: Values, keys: Sequence[str], deadline_s: float, namespace: str = "default"
+) -> Values:
     """The rows in Postgres, as soon as they say the same as `expected`, or as they are at the deadline."""
     deadline = time.monotonic() + deadline_s
     try:
@@ -84,7 +88,7 @@ async def settled(dsn: str, expected: Values, keys: Sequence[str], deadline_s: f
         raise ReadbackError(f"Postgres cannot be asked ({error}); see `python3 -m cluster status`") from error
     try:
         while True:
-            rows = await _rows(connection, keys)
+            rows = await _rows(connection, keys, namespace)
             if rows == expected or time.monotonic() > deadline:
                 return rows
             await asyncio.sleep(POLL_S)
@@ -94,10 +98,10 @@ async def settled(dsn: str, expected: Values, keys: Sequence[str], deadline_s: f
         await connection.close(timeout=5)
 
 
-async def _rows(connection: asyncpg.Connection, keys: Sequence[str]) -> Values:
+async def _rows(connection: asyncpg.Connection, keys: Sequence[str], namespace: str) -> Values:
     rows: Values = {}
     for some in _slices(keys):
-        rows.update(await connection.fetch(_ROWS, some))
+        rows.update(await connection.fetch(_ROWS, some, namespace))
     return rows
 
 

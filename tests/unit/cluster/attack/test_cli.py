@@ -24,6 +24,7 @@ class Cluster:
         self.values: dict[str, int] = {}
         self.forget_every = 0
         self.refuse_every = 0
+        self.founded: list[tuple[str, str]] = []
         self._posts = 0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
@@ -37,6 +38,18 @@ class Cluster:
             body = await request.json()
             self.values[body["key"]] = self.values.get(body["key"], 0) + body["value"]
         return web.Response(status=204)
+
+    async def _add(self, request: web.Request) -> web.Response:
+        await self._post(request)
+        return web.json_response({"value": self.values.get((await request.json())["key"])})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return web.json_response({"value": self.values[request.match_info["key"]]})
+
+    async def _put(self, request: web.Request) -> web.Response:
+        strategy = (await request.json())["strategy"]
+        self.founded.append((request.match_info["ns"], strategy))
+        return web.json_response({"error": {"message": "m"}}, status=409 if strategy == "sync" else 200)
 
     async def _get(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
@@ -54,6 +67,8 @@ class Cluster:
     async def _start(self) -> None:
         app = web.Application()
         app.add_routes([web.post("/increment", self._post), web.get("/increment/{key}", self._get)])
+        app.add_routes([web.post("/v1/shop/increments", self._add), web.get("/v1/shop/counters/{key}", self._show)])
+        app.add_routes([web.put("/namespaces/{ns}", self._put)])
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -86,6 +101,18 @@ def test_an_exact_cluster_passes_with_exit_code_0(cluster: Cluster) -> None:
     assert said["sent"] == said["acknowledged"] == said["counted"] == 150
     assert said["settled"] is None
     assert len(cluster.values) == said["keys"] > 1
+
+
+def test_a_namespace_is_attacked_by_its_own_routes_and_made_where_asked_for(cluster: Cluster, tmp_path: Path) -> None:
+    node = {"ops_url": cluster.url, "state": "ready"}
+    (tmp_path / "cluster.json").write_text(json.dumps({"public_url": cluster.url, "nodes": [node]}))
+    said = json.loads(run("--data", str(tmp_path), "--namespace", "shop", "--strategy", "rollup", "--json").stdout)
+    assert said["sent"] == said["acknowledged"] == said["counted"] == 150
+    assert said["answers"] == {"200": 150}
+    assert cluster.founded == [("shop", "rollup")]
+    other = run("--data", str(tmp_path), "--namespace", "shop", "--strategy", "sync")
+    assert (other.exit_code, "409" in other.output) == (2, True)
+    assert run("--url", cluster.url, "--strategy", "sync").exit_code == 2
 
 
 def test_lost_increments_make_the_exit_code_1(cluster: Cluster) -> None:

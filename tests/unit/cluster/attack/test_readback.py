@@ -62,7 +62,8 @@ class Rows:
     def __init__(self, *looks: dict[str, int]) -> None:
         self.looks = list(looks)
 
-    async def fetch(self, _: str, keys: Sequence[str]) -> list[tuple[str, int]]:
+    async def fetch(self, _: str, keys: Sequence[str], namespace: str) -> list[tuple[str, int]]:
+        assert namespace == "default"
         rows = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return [(key, rows[key]) for key in keys if key in rows]
 
