@@ -202,6 +202,7 @@ class Writer:
                     raise
                 self._in_trouble(error)
                 await asyncio.sleep(REFUSED_PAUSE_S)
+                self._sign_due = True  # or an idle node would not learn that Redis takes calls again
             finally:
                 for _, answer in sent:
                     answer.cancel()
