@@ -33,12 +33,12 @@ SELECT f.counter FROM full_counters f JOIN partitions p USING (partition) WHERE 
 INSERT INTO writers (name, lane) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 
 -- name: mark_remembered
--- Writer $1 has put back its ids; a row unless it was struck
-UPDATE writers SET remembered = $2 WHERE name = $1 RETURNING name;
+-- Writer $1 has put back its ids; a row unless it was struck. An earlier mark may be late, and comes after this one
+UPDATE writers SET remembered = greatest(remembered, $2) WHERE name = $1 RETURNING name;
 
 -- name: mark_replayed
--- Writer $1 has put back its calls; a row unless it was struck
-UPDATE writers SET replayed = $2 WHERE name = $1 RETURNING name;
+-- Writer $1 has put back its calls; likewise
+UPDATE writers SET replayed = greatest(replayed, $2) WHERE name = $1 RETURNING name;
 
 -- name: behind_remembered
 -- Writers of lane $1 that have not put back their ids for incarnation $2

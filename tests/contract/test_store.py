@@ -118,6 +118,8 @@ async def test_writers_are_waited_for_until_they_are_done_or_struck(store):
     await store.strike(0, ["n3", "nobody"])
     assert await store.behind(0, "remembered", 1) == []
     assert not await store.mark("n3", "remembered", 1)
+    assert await store.mark("n2", "remembered", 1), "an earlier one that was late"
+    assert "n2" not in await store.behind(0, "remembered", 2)
 
 
 async def test_settled_calls_are_known_until_their_writer_is_struck(store):

@@ -40,7 +40,7 @@ class MemoryStore:
     async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
         if writer not in self.writers:
             return False
-        self.writers[writer][step] = incarnation
+        self.writers[writer][step] = max(self.writers[writer][step], incarnation)  # a mark may be late
         return True
 
     async def behind(self, lane: int, step: Step, incarnation: int) -> list[str]:
