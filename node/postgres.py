@@ -20,6 +20,9 @@ ROLLBACK_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its server notices
 
 
+# All that asyncpg fails with. A TimeoutError is an OSError; an InternalClientError is what meets a connection on which
+# the server has said goodbye and which it has not closed yet.
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Of a server that is going: what was asked of it may have been done.
 LAST_WORDS = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
@@ -41,7 +44,7 @@ async def translated() -> AsyncIterator[None]:
         yield
     except asyncpg.NumericValueOutOfRangeError as error:
         raise StoreOverflow from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # a TimeoutError is an OSError
+    except DRIVER_ERRORS as error:
         answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, LAST_WORDS)
         kind = StoreRefused if answered else StoreUnavailable
         raise kind(f"Postgres: {error or type(error).__name__}; try again") from error

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
+from node.postgres import DRIVER_ERRORS
+
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 1.0
@@ -32,7 +34,7 @@ class Pulse:
                 if self._connection is None:
                     self._connection = await asyncpg.connect(self._dsn, server_settings={"application_name": "tally"})
                 await self._connection.fetchval("SELECT 1")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # a TimeoutError is an OSError
+        except DRIVER_ERRORS:
             self.close()
             return False
         return True

@@ -69,6 +69,7 @@ def test_only_one_module_of_a_node_constructs_it() -> None:
     adapters |= {"node.rollup_table", "node.key_table", "node.records", "cluster.registry"}
     allowed = {
         "parts.py",
+        "pulse.py",
         "log.py",
         "store.py",
         "namespace_table.py",
