@@ -10,7 +10,7 @@
     replay     make the own answered calls again, with their numbers, that neither Redis nor Postgres has; some only in
                part
     barrier    wait again: an id that was answered with one value could be counted now with another. Then come the
-               calls in flight, and new ones
+               calls in flight, and new ones; and when everyone's in flight are back, reads and decisions
 
 A decided operation (add-and-get, reset) is never decided twice. One that was answered is kept as the addition it came
 to. One in flight is told what was decided if Redis still has its call's answer, or Postgres its outcome; if neither,
@@ -135,8 +135,9 @@ class Comeback:
         # Those in flight all, also where Redis has them: it still knows their answers, and they must be answered in
         # order. Nobody was told that they count, so they come after everything of which somebody was.
         await self._replay(appender, found, flight, settled, outcomes)
+        await self._mark("resumed", found)
         self.incarnation, self._found = found.incarnation, found
-        await self._log.whole(found.incarnation)
+        await self._note_whole(found.incarnation)
 
     async def is_over(self) -> bool:
         """Whether Redis is no longer what this writer came back to: it must come back again."""
@@ -185,8 +186,10 @@ class Comeback:
         return fenced, await self._log.repair(fenced, facts)
 
     async def _note_whole(self, incarnation: int) -> None:
-        """Opens Redis for reads once nobody has anything left to put back."""
-        if not await self._behind("replayed", incarnation):
+        """Opens Redis for reads and decisions once nobody has anything left to put back: calls in flight neither, for
+        somebody may have read what they added.
+        """
+        if not await self._behind("resumed", incarnation):
             await self._log.whole(incarnation)
 
     async def _remember(
@@ -243,14 +246,17 @@ class Comeback:
 
     async def _all_have(self, step: Step, found: Found, broken: Callable[[], bool]) -> None:
         """The barrier: this writer has done the step, and returns when everyone has."""
-        if not await self._store.mark(self._name, step, found.incarnation):
-            raise Misconfigured(
-                f"{self._name} was away for so long that it was taken for dead; the node must start anew"
-            )
+        await self._mark(step, found)
         while await self._behind(step, found.incarnation):
             if broken() or not found.is_still(await self._log.facts()):
                 raise LogUnavailable("Redis went back in time again")
             await asyncio.sleep(POLL_S)
+
+    async def _mark(self, step: Step, found: Found) -> None:
+        if not await self._store.mark(self._name, step, found.incarnation):
+            raise Misconfigured(
+                f"{self._name} was away for so long that it was taken for dead; the node must start anew"
+            )
 
     async def _behind(self, step: Step, incarnation: int) -> list[str]:
         """Who has not done a step, the dead left out: a writer without a lease for a lease is struck off the list.

@@ -55,7 +55,7 @@ class Introduced:
     last: int  # number of its last call
 
 
-Step = Literal["remembered", "replayed"]
+Step = Literal["remembered", "replayed", "resumed"]
 
 
 class Appender(Protocol):

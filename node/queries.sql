@@ -40,6 +40,10 @@ UPDATE writers SET remembered = greatest(remembered, $2) WHERE name = $1 RETURNI
 -- Writer $1 has put back its calls; likewise
 UPDATE writers SET replayed = greatest(replayed, $2) WHERE name = $1 RETURNING name;
 
+-- name: mark_resumed
+-- Writer $1 has made its calls in flight again; likewise
+UPDATE writers SET resumed = greatest(resumed, $2) WHERE name = $1 RETURNING name;
+
 -- name: behind_remembered
 -- Writers of lane $1 that have not put back their ids for incarnation $2
 SELECT name FROM writers WHERE lane = $1 AND remembered < $2;
@@ -47,6 +51,10 @@ SELECT name FROM writers WHERE lane = $1 AND remembered < $2;
 -- name: behind_replayed
 -- Writers of lane $1 that have not put back their calls for incarnation $2
 SELECT name FROM writers WHERE lane = $1 AND replayed < $2;
+
+-- name: behind_resumed
+-- Writers of lane $1 that have not made their calls in flight again in incarnation $2
+SELECT name FROM writers WHERE lane = $1 AND resumed < $2;
 
 -- name: strike
 -- Takes writers off the list

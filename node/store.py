@@ -17,8 +17,16 @@ from node.settlement import FULL, Batch, Stored, outcomes_of
 
 SQL = queries("queries.sql")
 
-MARK: dict[Step, str] = {"remembered": SQL["mark_remembered"], "replayed": SQL["mark_replayed"]}
-BEHIND: dict[Step, str] = {"remembered": SQL["behind_remembered"], "replayed": SQL["behind_replayed"]}
+MARK: dict[Step, str] = {
+    "remembered": SQL["mark_remembered"],
+    "replayed": SQL["mark_replayed"],
+    "resumed": SQL["mark_resumed"],
+}
+BEHIND: dict[Step, str] = {
+    "remembered": SQL["behind_remembered"],
+    "replayed": SQL["behind_replayed"],
+    "resumed": SQL["behind_resumed"],
+}
 
 
 class PostgresStore:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import get_args
+
+import pytest
 
 from cluster.ring import partition_of
+from node.ports import Step
 from node.settlement import FULL, Batch
 from tests.contract.conftest import PARTITIONS
 
@@ -106,20 +110,22 @@ async def test_counters_may_hold_any_text(store):
     assert [stored.value for stored in await store.stored(names)] == list(range(len(names)))
 
 
-async def test_writers_are_waited_for_until_they_are_done_or_struck(store):
+@pytest.mark.parametrize("step", get_args(Step))
+async def test_writers_are_waited_for_until_they_are_done_or_struck(store, step):
+    another = next(each for each in get_args(Step) if each != step)
     for name in ("n1", "n2", "n3"):
         await store.enlist(0, name)
-    assert sorted(await store.behind(0, "remembered", 1)) == ["n1", "n2", "n3"]
-    assert await store.mark("n1", "remembered", 1)
-    assert await store.mark("n2", "remembered", 2)
-    assert await store.behind(0, "remembered", 1) == ["n3"]
-    assert sorted(await store.behind(0, "remembered", 2)) == ["n1", "n3"]
-    assert sorted(await store.behind(0, "replayed", 1)) == ["n1", "n2", "n3"]
+    assert sorted(await store.behind(0, step, 1)) == ["n1", "n2", "n3"]
+    assert await store.mark("n1", step, 1)
+    assert await store.mark("n2", step, 2)
+    assert await store.behind(0, step, 1) == ["n3"]
+    assert sorted(await store.behind(0, step, 2)) == ["n1", "n3"]
+    assert sorted(await store.behind(0, another, 1)) == ["n1", "n2", "n3"]
     await store.strike(0, ["n3", "nobody"])
-    assert await store.behind(0, "remembered", 1) == []
-    assert not await store.mark("n3", "remembered", 1)
-    assert await store.mark("n2", "remembered", 1), "an earlier one that was late"
-    assert "n2" not in await store.behind(0, "remembered", 2)
+    assert await store.behind(0, step, 1) == []
+    assert not await store.mark("n3", step, 1)
+    assert await store.mark("n2", step, 1), "an earlier one that was late"
+    assert "n2" not in await store.behind(0, step, 2)
 
 
 async def test_settled_calls_are_known_until_their_writer_is_struck(store):

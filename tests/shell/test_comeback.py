@@ -311,6 +311,45 @@ async def test_an_acknowledged_increment_is_put_back_before_its_id_can_count_wit
         assert await world.value("default:a") == 6
 
 
+async def test_nothing_is_read_before_the_calls_in_flight_are_back_too(world, monkeypatch):
+    """Nobody has been told that they count; but what they added may have been read."""
+    one, two = world.writer("n1"), world.writer("n2")
+
+    async def unheard(self: MemoryAppender, writer: str, incarnation: int, number: int, payload: bytes) -> str:
+        answer = self._log.append(writer, incarnation, number, payload)
+        if writer == "n2":
+            await asyncio.Event().wait()
+        return answer
+
+    monkeypatch.setattr(MemoryAppender, "append", unheard)
+    async with running(one, two):
+        await counted(one, value=1)
+        await until(lambda: two.trouble is None)
+        before = world.log.snapshot()
+        adding = asyncio.create_task(two.add(increment(value=10)))
+        while await world.value("default:a") != 11:
+            await asyncio.sleep(0.01)
+        held, waiting = asyncio.Event(), asyncio.Event()
+        made_again = two._comeback._made_again
+
+        async def late(*args):
+            waiting.set()
+            await held.wait()
+            return await made_again(*args)
+
+        monkeypatch.setattr(two._comeback, "_made_again", late)
+        world.log.crash(back_to=before)
+        await waiting.wait()
+        await counted(one, value=100)
+        async with running(reader := world.reader(deadline_s=0.3)):
+            with pytest.raises(Unavailable):
+                await reader.value("default:a")
+        held.set()
+        assert await adding is Outcome.COUNTED
+        await until(lambda: world.log.whole_in == world.store.incarnation)
+        assert await world.value("default:a") == 111
+
+
 @pytest.mark.parametrize("step", ["remembered", "replayed"])
 async def test_redis_is_flushed_while_writers_wait_for_each_other(world, monkeypatch, step):
     one, two = world.writer("n1"), world.writer("n2")

@@ -157,6 +157,14 @@ def ids_not_put_back(real: Any) -> Any:
     return remember
 
 
+def open_without_those_in_flight(real: Any) -> Any:
+    async def note_whole(self: Comeback, incarnation: int) -> None:
+        if not await self._behind("replayed", incarnation):
+            await self._log.whole(incarnation)
+
+    return note_whole
+
+
 def no_replay(real: Any) -> Any:
     async def replay(self: Comeback, appender: Appender, found: Any, calls: Any, *rest: Any) -> None:
         await real(self, appender, found, [call for call in calls if not _answered_before(call)], *rest)
@@ -268,7 +276,7 @@ MUTANTS = (
     Mutant("a call in doubt is answered as not counted", constant(node.writer, "Unanswered", LogUnavailable), seed=12),
     Mutant("what was refused is made again", constant(node.call, "effective", refused_repeated), seed=11),
     Mutant("no barrier", method(Comeback, "_all_have", without_barrier("remembered", "replayed")), seed=12),
-    Mutant("no second barrier", method(Comeback, "_all_have", without_barrier("replayed")), seed=40),
+    Mutant("no second barrier", method(Comeback, "_all_have", without_barrier("replayed")), seed=852),
     Mutant("ids are not put back", method(Comeback, "_remember", ids_not_put_back), seed=18),
     Mutant("no replay", method(Comeback, "_replay", no_replay), seed=6),
     Mutant("all parts are replayed", method(Comeback, "_made_again", all_parts_replayed), seed=6),
@@ -292,6 +300,7 @@ ELUSIVE = (
     Mutant("a refused call was never in doubt", constant(node.writer, "take_stock", doubt_forgotten)),
     Mutant("decided while something is missing", method(MemoryLog, "_decided", decided_again)),
     Mutant("no first barrier", method(Comeback, "_all_have", without_barrier("remembered"))),
+    Mutant("reads before calls in flight are back", method(Comeback, "_note_whole", open_without_those_in_flight)),
     Mutant("repair of another life", method(MemoryLog, "repair", repair_of_another_life)),
     Mutant("nothing by hearsay", constant(node.comeback, "ids_of", no_hearsay)),
     Mutant("outcomes are not asked for", method(MemoryStore, "settled_outcomes", no_outcomes)),

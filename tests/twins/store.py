@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 from cluster.ring import partition_of
 from node.ports import Fenced, Settled, Step
@@ -35,7 +36,7 @@ class MemoryStore:
         return Fenced(self.cluster, self.incarnation, settled, full)
 
     async def enlist(self, lane: int, writer: str) -> None:
-        self.writers.setdefault(writer, {"remembered": 0, "replayed": 0})
+        self.writers.setdefault(writer, dict.fromkeys(get_args(Step), 0))
 
     async def mark(self, writer: str, step: Step, incarnation: int) -> bool:
         if writer not in self.writers:
