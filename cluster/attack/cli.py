@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import click
 
 from cluster.attack import load, readback
 from cluster.attack.audit import Outcome, audit
-from cluster.attack.plan import Plan
+from cluster.attack.plan import Increment, Plan
 from cluster.attack.report import Report, progress
 from cluster.attack.route import NotFounded, Route, found
 
@@ -57,7 +59,7 @@ async def run_attack(
     tally = load.Tally()
     began = time.monotonic()
     await load.run(
-        plan,
+        _until_interrupted(plan),
         target.url,
         connections=connections,
         tally=tally,
@@ -97,6 +99,21 @@ def found_namespace(data: Path, namespace: str | None, strategy: str | None) -> 
         found(ops_url, namespace, strategy)
     except NotFounded as error:
         raise click.UsageError(str(error)) from error
+
+
+def _until_interrupted(plan: Plan) -> Iterator[Increment]:
+    """The plan, until Ctrl-C (or SIGTERM): the audit is of what was sent. The second one ends the command at once."""
+    loop, stopped, numbers = asyncio.get_running_loop(), asyncio.Event(), (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        stopped.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    yield from takewhile(lambda _: not stopped.is_set(), plan)
+    stop()
 
 
 def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
@@ -188,6 +205,7 @@ def attack(
 
     Each request has an idempotency key and is sent once. The exit code is 1 when the audit finds a lost or
     doubled increment, or when a request failed (unless --allow-failed); 2 when it could not be carried out.
+    Ctrl-C ends the load early; the audit follows all the same.
     """
     target = replace(find_target(url, data, postgres_dsn), namespace=namespace)
     found_namespace(data, namespace, strategy)

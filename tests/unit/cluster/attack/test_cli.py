@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ class Cluster:
         self.forget_every = 0
         self.refuse_every = 0
         self.founded: list[tuple[str, str]] = []
+        self.interrupt_at = 0
         self._posts = 0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
@@ -32,6 +35,8 @@ class Cluster:
 
     async def _post(self, request: web.Request) -> web.Response:
         self._posts += 1
+        if self._posts == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
         if self.refuse_every and self._posts % self.refuse_every == 0:
             return web.json_response({"error": {"message": "m", "counted": False}}, status=503)
         if not self.forget_every or self._posts % self.forget_every:
@@ -129,6 +134,14 @@ def test_failed_requests_make_the_exit_code_1_unless_allowed(cluster: Cluster) -
     assert "audit passed" in result.stdout
     assert "503: 3" in result.stdout
     assert run("--url", cluster.url, "--allow-failed").exit_code == 0
+
+
+def test_ctrl_c_ends_the_load_and_the_audit_follows(cluster: Cluster) -> None:
+    cluster.interrupt_at = 50
+    result = run("--url", cluster.url, "--duration", "600", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert 50 <= said["sent"] == said["acknowledged"] == said["counted"] < 600 * 300
 
 
 def test_the_target_is_read_from_the_clusters_folder(tmp_path: Path) -> None:
