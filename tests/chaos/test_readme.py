@@ -1,16 +1,16 @@
-"""Every command of the README, run as it stands there, on a fresh copy of the tree and the port it names."""
+"""Every command of the README that needs no container, run as it stands there, on a fresh copy of the tree and the port
+it names. tests/compose runs the others.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,18 +19,9 @@ from cluster.local import guard
 from cluster.local.folder import Folder
 from cluster.local.ports import is_free
 from tests.chaos.local_cluster import DEADLINE_S, ROOT, until
+from tests.readme import COMMANDS, take, with_output
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PORT = 3333
-BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
-COMMANDS = [text.strip() for language, text in BLOCKS if language == "sh"]
-
-
-def with_output(prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """The commands that begin so, in order, each with the lines that the README shows as its output."""
-    for (language, text), (next_language, output) in pairwise([*BLOCKS, ("sh", "")]):
-        if language == "sh" and text.startswith(prefix):
-            yield text.strip(), output.strip().splitlines() if next_language == "" else []
 
 
 class Clone:
@@ -80,12 +71,6 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
     if clone.folder.path.exists():
         os.close(clone.folder.acquire())
         clone.folder.wipe()
-
-
-def take(prefix: str) -> str:
-    """The one command of the README that begins so."""
-    (found,) = [command for command in COMMANDS if command.startswith(prefix)]
-    return found
 
 
 def test_the_test_command_is_the_one_that_the_check_runs():
