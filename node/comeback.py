@@ -127,6 +127,8 @@ class Comeback:
         forgotten = [call for call in answered_before if call.number > found.last]
         await self._replay(appender, found, forgotten, settled, {})
         self._report_lost(keep.given_up, found.last)
+        kept_from = answered_before[0].number if answered_before else answered + 1
+        self._report_unknown(max(keep.given_up, found.last), kept_from)
         reached = max([found.last, *(call.number for call in answered_before)])
         if reached < answered:  # the next call must follow the last one, also where that is no longer kept
             await self._made_again(appender, found, answered, NOTHING, frozenset())
@@ -241,6 +243,17 @@ class Comeback:
                 "Redis went back in time by more than is kept: calls %d to %d of %s are lost unless settled",
                 known + 1,
                 given_up,
+                self._name,
+            )
+
+    def _report_unknown(self, known: int, kept_from: int) -> None:
+        """Calls that Redis forgot, and that were let go since Postgres has them: their ids cannot be put back."""
+        if kept_from - known > 1:
+            log.warning(
+                "Redis went back in time by more than is kept: calls %d to %d of %s are settled, but their idempotency "
+                "keys are forgotten. An increment that is repeated under one of them counts again",
+                known + 1,
+                kept_from - 1,
                 self._name,
             )
 

@@ -168,21 +168,27 @@ class Stack:
         return f"{self.address(node, NGINX)}:3333" in self.upstreams()
 
     def cluster(self, node: str) -> dict[str, Any]:
-        """What the node tells of itself and the others."""
-        told: dict[str, Any] = json.loads(docker("exec", node, "python3", "-c", ASK_CLUSTER))
+        """What the node tells of itself and the others; empty while it cannot."""
+        asked = subprocess.run(
+            ["docker", "exec", node, "python3", "-c", ASK_CLUSTER], capture_output=True, timeout=60, check=False
+        )
+        told: dict[str, Any] = json.loads(asked.stdout) if asked.returncode == 0 else {}
         return told
 
     def owned(self, nodes: Sequence[str]) -> set[int]:
-        return {partition for node in nodes for partition in self.cluster(node)["partitions"]["owned"]}
+        told = [self.cluster(node) for node in nodes]
+        return {partition for each in told if each for partition in each["partitions"]["owned"]}
 
     def ask(self, node: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-        """Status and body of an answer by one node, nginx left out."""
+        """Status and body of an answer by one node, nginx left out; status 0 when there is none."""
         url = f"http://{self.address(node, NGINX)}:3333{path}"
         try:
             with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as answer:
                 return answer.status, json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
+        except OSError:
+            return 0, {}
 
     # --- faults and load ------------------------------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ def test_an_image_that_does_not_become_ready_is_taken_back_and_the_old_nodes_ser
     built_from(BROKEN_IMAGE, "tests/compose/broken")
     before = stack.nodes()
     with stack.attack() as attack:
-        with pytest.raises(AssertionError, match="was not ready within 5 s"):
-            stack.shell(f"TALLY_IMAGE={BROKEN_IMAGE} READY_S=5 {lines.ROLL}")
+        with pytest.raises(AssertionError, match="was not ready within 3 s"):
+            stack.shell(f"TALLY_IMAGE={BROKEN_IMAGE} READY_S=3 {lines.ROLL}")
         assert stack.nodes() == before
         assert stack.upstreams() == stack.addresses()
         attack.audit_without_failure()

@@ -247,7 +247,7 @@ async def test_a_batch_sealed_before_redis_went_back_is_settled_no_more(world):
         assert await world.value("default:a") == 11
 
 
-async def test_calls_follow_on_although_the_last_ones_are_no_longer_kept(world):
+async def test_calls_follow_on_although_the_last_ones_are_no_longer_kept_and_forgotten_ids_are_told(world, caplog):
     async with running(writer := world.writer()):
         for _ in range(3):
             await counted(writer, value=1)
@@ -258,6 +258,18 @@ async def test_calls_follow_on_although_the_last_ones_are_no_longer_kept(world):
         await counted(writer, value=10)
         assert world.log.writers["n1"].last == 4
         assert await world.value("default:a") == 13
+    assert "calls 1 to 3 of n1 are settled, but their idempotency keys are forgotten" in caplog.text
+
+
+async def test_of_a_redis_that_forgot_only_what_is_kept_no_id_is_told_as_forgotten(world, caplog):
+    async with running(writer := world.writer()):
+        for _ in range(3):
+            await counted(writer, value=1)
+        await world.settler().settle(ALL)
+        world.log.crash(back_to=World().log.snapshot())
+        await counted(writer, value=10)
+        assert await world.value("default:a") == 13
+    assert "forgotten" not in caplog.text
 
 
 async def test_a_call_in_flight_that_redis_has_is_answered_before_the_one_it_has_not(world, monkeypatch):
