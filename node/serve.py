@@ -103,7 +103,12 @@ class Uvicorn(uvicorn.Server):
         yield
 
     async def run(self) -> None:  # type: ignore[override]
-        await self.serve(self._sockets)
+        """When it is cancelled, too, it listens no more: uvloop cannot be closed while clients go on connecting."""
+        try:
+            await self.serve(self._sockets)
+        finally:
+            for server in getattr(self, "servers", ()):
+                server.close()
 
     def stop(self) -> None:
         self.should_exit = True

@@ -1,0 +1,63 @@
+"""What the drivers say of a connection that is gone, and what it means here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from cluster.errors import RegistryUnavailable
+from cluster.registry import _translated
+from node.errors import LogUnavailable, StoreUnavailable
+from node.pipe import Pipe
+from node.postgres import translated
+
+CLOSED = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+GONE = [CLOSED, ConnectionResetError(), TimeoutError()]
+
+
+class Connection:
+    """A driver's, of which the transport is closed."""
+
+    socket_timeout: float | None = 1.0
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        return []
+
+    async def send_packed_command(self, command: list[bytes], check_health: bool) -> None:
+        raise self._error
+
+    async def read_response(self, timeout: float) -> None:
+        await asyncio.Event().wait()
+
+    async def disconnect(self, nowait: bool) -> None:
+        pass
+
+
+@pytest.mark.parametrize("error", [*GONE, RedisConnectionError()], ids=repr)
+async def test_a_call_on_a_closed_connection_fails_as_unavailable_and_breaks_the_pipe(error: Exception) -> None:
+    broken: list[int] = []
+    told: Callable[[], None] = lambda: broken.append(1)  # noqa: E731
+    pipe = Pipe(Connection(error), "key", told)  # type: ignore[arg-type]
+    with pytest.raises(LogUnavailable):
+        await pipe.call("append")
+    assert broken == [1]
+    await pipe.close()
+
+
+@pytest.mark.parametrize("error", GONE, ids=repr)
+async def test_a_closed_connection_is_never_anything_but_unavailable(error: Exception) -> None:
+    async def call() -> None:
+        raise error
+
+    with pytest.raises(RegistryUnavailable):
+        await _translated(call())
+    with pytest.raises(StoreUnavailable):
+        async with translated():
+            await call()
