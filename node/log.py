@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from itertools import chain, repeat
 from typing import Any
 
@@ -18,6 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cluster.functions import UNREACHABLE
 from cluster.ring import partition_of
@@ -69,7 +71,15 @@ class RedisLog:
         await self.redis.aclose()
 
     async def connect(self, broken: Callable[[], None]) -> RedisAppender:
+        await self._begin_anew()
         return RedisAppender(await self._pipe(broken))
+
+    async def _begin_anew(self) -> None:
+        """Where one connection is dead, the others may be, too, and each would take its time to show it."""
+        if self._reads is not None:
+            self._reads.fail(LogUnavailable())
+        with suppress(*UNREACHABLE):
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
 
     async def _connection(self) -> AbstractConnection:
         connection: AbstractConnection = self.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
@@ -192,6 +202,8 @@ class RedisLog:
         try:
             return await LIBRARY.call(self.redis, function, [self.key], list(args))
         except UNREACHABLE as error:
+            if isinstance(error, RedisTimeoutError):
+                await self._begin_anew()
             raise translated(error) from error
 
 

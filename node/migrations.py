@@ -7,6 +7,8 @@ from importlib.resources import files
 
 import asyncpg
 
+from node.postgres import LONG_S
+
 LOCK = 0x7A11F  # of pg_advisory_lock: "tally", more or less
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -39,6 +41,6 @@ async def _apply(connection: asyncpg.Connection, done: set[int], version: int, n
     if version in done:
         return False
     async with connection.transaction():
-        await connection.execute(sql)
+        await connection.execute(sql, timeout=LONG_S)
         await connection.execute("INSERT INTO schema_migrations (version, name) VALUES ($1, $2)", version, name)
     return True

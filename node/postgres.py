@@ -15,7 +15,9 @@ from node.errors import StoreOverflow, StoreRefused, StoreUnanswered, StoreUnava
 
 CONNECTIONS_MAX = 12  # opened as they are needed
 CONNECT_TIMEOUT_S = 5.0
-STATEMENT_TIMEOUT_MS = 30_000
+STATEMENT_TIMEOUT_MS = 30_000  # for the longest: large batches, migrations
+LONG_S = STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S
+ANSWER_TIMEOUT_S = 10.0  # for all others; more than they may wait for a lock
 ROLLBACK_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its server notices
 
@@ -47,7 +49,7 @@ async def translated() -> AsyncIterator[None]:
     except DRIVER_ERRORS as error:
         answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, LAST_WORDS)
         kind = StoreRefused if answered else StoreUnavailable
-        raise kind(f"Postgres: {error or type(error).__name__}; try again") from error
+        raise kind(f"Postgres: {str(error) or type(error).__name__}; try again") from error
 
 
 async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
@@ -102,7 +104,7 @@ class Postgres:
                 max_size=CONNECTIONS_MAX,
                 reset=_leave_as_it_is,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S,
+                command_timeout=ANSWER_TIMEOUT_S,
                 server_settings={
                     "application_name": "tally",
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
@@ -120,8 +122,14 @@ class Postgres:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """One that does not answer is taken for dead, and so are all that idle: each would cost as long again."""
         async with translated(), self._pool.acquire() as connection:
-            yield connection
+            try:
+                yield connection
+            except TimeoutError:
+                connection.terminate()
+                await self._pool.expire_connections()
+                raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
@@ -144,6 +152,6 @@ class Postgres:
             rows: Sequence[asyncpg.Record] = await connection.fetch(sql, *args)
         return rows
 
-    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+    async def fetchrow(self, sql: str, *args: Any, timeout_s: float = ANSWER_TIMEOUT_S) -> asyncpg.Record | None:
         async with self.connection() as connection:
-            return await connection.fetchrow(sql, *args)
+            return await connection.fetchrow(sql, *args, timeout=timeout_s)

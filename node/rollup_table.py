@@ -14,7 +14,7 @@ from node.counters import Found, Refused
 from node.deciding import Decision, Operation
 from node.increment import split_counter
 from node.key_table import KeyTable, guards_of, key_columns, recall
-from node.postgres import Postgres, Transaction, queries
+from node.postgres import LONG_S, Postgres, Transaction, queries
 from node.settlement import FULL
 from node.strategy import Reading
 
@@ -61,7 +61,7 @@ class RollupTable(KeyTable):
         return [row["partition"] for row in await self._postgres.fetch(SQL["waiting"], list(partitions))]
 
     async def roll_up(self, partition: int, most: int) -> int:
-        row = await self._postgres.fetchrow(SQL["roll_up"], partition, most, FULL)
+        row = await self._postgres.fetchrow(SQL["roll_up"], partition, most, FULL, timeout_s=LONG_S)
         assert row is not None
         taken: int = row["count"]
         return taken

@@ -12,11 +12,12 @@ from node.errors import Misconfigured
 from node.increment import split_counter
 from node.migrations import migrate
 from node.ports import Fenced, Settled, Step
-from node.postgres import Postgres, queries
+from node.postgres import ANSWER_TIMEOUT_S, LONG_S, Postgres, queries
 from node.settlement import FULL, Batch, Stored, outcomes_of
 
 SQL = queries("queries.sql")
 
+SUMS_PER_S_MIN = 5000  # a Postgres that settles fewer is taken for dead; on one core it does 140,000
 MARK: dict[Step, str] = {
     "remembered": SQL["mark_remembered"],
     "replayed": SQL["mark_replayed"],
@@ -104,6 +105,7 @@ class PostgresStore:
                 list(batch.sums),
                 list(batch.sums.values()),
                 FULL,
+                timeout=min(ANSWER_TIMEOUT_S + len(batch.sums) / SUMS_PER_S_MIN, LONG_S),
             )
             if row["moved"]:
                 return Settled(True, batch.number, row["full"])

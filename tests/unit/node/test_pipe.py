@@ -33,7 +33,7 @@ class Connection:
     async def send_packed_command(self, command: list[bytes], check_health: bool) -> None:
         raise self._error
 
-    async def read_response(self, timeout: float) -> None:
+    async def read_response(self, **_: float) -> None:
         await asyncio.Event().wait()
 
     async def disconnect(self, nowait: bool) -> None:
