@@ -23,8 +23,8 @@ LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its ser
 
 
 # All that asyncpg fails with. A TimeoutError is an OSError; an InternalClientError is what meets a connection on which
-# the server has said goodbye and which it has not closed yet.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# the server has said goodbye and which it has not closed yet; a RuntimeError is uvloop's, of one that closed just now.
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, RuntimeError)
 # Of a server that is going: what was asked of it may have been done.
 LAST_WORDS = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
@@ -100,7 +100,7 @@ class Postgres:
         async with translated():
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                min_size=0,  # asyncpg logs a traceback each time that it cannot keep some open
                 max_size=CONNECTIONS_MAX,
                 reset=_leave_as_it_is,
                 timeout=CONNECT_TIMEOUT_S,
@@ -126,6 +126,9 @@ class Postgres:
         async with translated(), self._pool.acquire() as connection:
             try:
                 yield connection
+            except asyncpg.InternalClientError:
+                connection.terminate()
+                raise
             except TimeoutError:
                 connection.terminate()
                 await self._pool.expire_connections()

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cluster.errors import RegistryUnavailable
 from cluster.registry import _translated
-from node.errors import LogUnavailable, StoreUnavailable
+from node.errors import LogUnavailable, StoreRefused, StoreUnavailable
 from node.pipe import Pipe
 from node.postgres import translated
 
@@ -49,6 +50,13 @@ async def test_a_call_on_a_closed_connection_fails_as_unavailable_and_breaks_the
         await pipe.call("append")
     assert broken == [1]
     await pipe.close()
+
+
+async def test_a_connection_on_which_postgres_said_goodbye_while_it_idled_is_gone() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        async with translated():
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    assert not isinstance(caught.value, StoreRefused), "nobody answered"
 
 
 @pytest.mark.parametrize("error", GONE, ids=repr)
