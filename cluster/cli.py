@@ -128,8 +128,11 @@ def _print_status(now: status.Status) -> None:
 @click.argument("node")
 @data_option
 def kill(folder: Folder, node: str) -> None:
-    """SIGKILL a node. It is started again after some seconds."""
+    """SIGKILL a node, or `redis` or `postgres`. It is started again after some seconds."""
     state = operate.running(folder)
+    if node in ("redis", "postgres"):
+        click.echo(f"{node} (pid {operate.kill_server(state, node)}) is killed; it is started again in about 2 s.")
+        return
     found = _find(state, node)
     pid = operate.kill(state, found)
     click.echo(f"{found.name} (pid {pid}) is killed; it is started again in about 5 s.")

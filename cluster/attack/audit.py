@@ -90,7 +90,7 @@ def audit(history: History, values: Mapping[str, int]) -> Verdict:
             counted += value
             finding = _plain(key, told, value)
         else:
-            counted += sum(_digits(value))
+            counted += sum(digits(value))
             finding = _named(key, told.places, value)
         if finding is not None:
             findings.append(finding)
@@ -108,7 +108,7 @@ def _plain(key: str, told: KeyHistory, value: int) -> Finding | None:
 
 def _named(key: str, places: Mapping[int, Outcome], value: int) -> Finding | None:
     lost, doubled, said = 0, 0, []
-    for place, times in enumerate(_digits(value)):
+    for place, times in enumerate(digits(value)):
         least, most = _allowed(places.get(place))
         if least <= times <= most:
             continue
@@ -128,7 +128,7 @@ def _allowed(outcome: Outcome | None) -> tuple[int, int]:
     return (0, 1) if outcome is Outcome.UNKNOWN else (0, 0)
 
 
-def _digits(value: int) -> list[int]:
+def digits(value: int) -> list[int]:
     """How often each power is in the value, lowest first; the last one may exceed 7."""
     found = []
     for _ in range(DIGITS - 1):

@@ -7,7 +7,7 @@ import json
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -16,9 +16,15 @@ import click
 
 from cluster.attack import load, readback
 from cluster.attack.audit import Outcome, audit
+from cluster.attack.chaos import Chaos
+from cluster.attack.faults import Fault, plan_faults
 from cluster.attack.plan import Increment, Plan
 from cluster.attack.report import Report, progress
 from cluster.attack.route import NotFounded, Route, found
+from cluster.local import operate
+from cluster.local.folder import Folder
+
+RESEND_S = 30.0  # how long increments of unknown outcome are sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +58,66 @@ def find_target(url: str | None, data: Path, postgres_dsn: str | None = None) ->
     return Target(public, postgres_dsn or (known.get("postgres_dsn") if same else None))
 
 
-async def run_attack(
-    plan: Plan, target: Target, connections: int, settle_s: float, say: Callable[[str], None]
-) -> Report:
-    """The load, then the audit. Raises ReadbackError when the values cannot be read back."""
-    tally = load.Tally()
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How the load is made, beside the plan. `faults` come meanwhile, made by `chaos`."""
+
+    connections: int = 1000
+    settle_s: float = 30.0
+    reads_per_s: float = 0.0
+    chaos: Chaos | None = None
+    faults: Sequence[Fault] = ()
+
+
+async def run_attack(plan: Plan, target: Target, manner: Manner, say: Callable[[str], None]) -> Report:
+    """The load and the faults, then the audit. Raises ReadbackError when the values cannot be read back."""
+    tally, chaos = load.Tally(), manner.chaos
     began = time.monotonic()
-    await load.run(
-        _until_interrupted(plan),
-        target.url,
-        connections=connections,
-        tally=tally,
-        every_second=lambda elapsed_s: say(progress(elapsed_s, tally)),
-        namespace=target.namespace,
-    )
+    async with asyncio.TaskGroup() as tasks:
+        if chaos is not None:
+            tasks.create_task(chaos.run(manner.faults))
+        await load.run(
+            _until_interrupted(plan),
+            target.url,
+            connections=manner.connections,
+            tally=tally,
+            namespace=target.namespace,
+            every_second=lambda elapsed_s: say(progress(elapsed_s, tally)),
+            reads_per_s=manner.reads_per_s,
+            sent=chaos.finish if chaos else lambda: None,
+            resend_s=RESEND_S if chaos else 0,
+        )
     seconds = time.monotonic() - began
+    if chaos is not None:
+        await chaos.until_well()
     say(f"sent; reading back {len(tally.history.keys)} keys")
     keys = list(tally.history.keys)
     values = await readback.counted(target.url, keys, target.namespace)
     rows = None
     if target.postgres_dsn is not None:
-        say(f"waiting for Postgres to say the same (up to {settle_s:g} s)")
+        say(f"waiting for Postgres to say the same (up to {manner.settle_s:g} s)")
         stored_in = Route(target.url, target.namespace).stored_in
-        rows = await readback.settled(target.postgres_dsn, values, keys, settle_s, stored_in)
-        if rows != values and tally.outcomes[Outcome.UNKNOWN]:
-            values = await readback.counted(
-                target.url, keys, target.namespace
-            )  # one of unknown outcome may have come in late
+        rows = await readback.settled(target.postgres_dsn, values, keys, manner.settle_s, stored_in)
+        if rows != values and tally.outcomes[Outcome.UNKNOWN]:  # one of them may have come in late
+            values = await readback.counted(target.url, keys, target.namespace)
     unsettled = 0 if rows is None else sum(rows.get(key) != values.get(key) for key in keys)
     public = audit(tally.history, values)
-    return Report(plan.run, seconds, tally, public, None if rows is None else audit(tally.history, rows), unsettled)
+    stored = None if rows is None else audit(tally.history, rows)
+    return Report(plan.run, seconds, tally, public, stored, unsettled, None if chaos is None else chaos.happened)
+
+
+def prepare_chaos(folder: Folder, target: Target, plan: Plan, say: Callable[[str], None]) -> tuple[Chaos, list[Fault]]:
+    """What makes the faults, and which it will make. Raises click.UsageError, LocalError."""
+    public_url = operate.running(folder).public_url
+    if target.url.rstrip("/") != public_url.rstrip("/"):
+        raise click.UsageError(f"--chaos breaks the local cluster of {folder.path}, {public_url}: leave --url out")
+    chaos = Chaos(folder, say)
+    try:
+        faults = plan_faults(plan.seed, plan.duration_s, chaos.kinds())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    say(f"seed {plan.seed}, {len(faults)} faults: " + ", ".join(f"{f.at_s:.1f} s {f.kind.value}" for f in faults))
+    return chaos, faults
 
 
 def found_namespace(data: Path, namespace: str | None, strategy: str | None) -> None:
@@ -126,6 +162,10 @@ def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return main(runner)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @click.command()
@@ -180,7 +220,15 @@ def _run(main: Callable[[asyncio.Runner], Report]) -> Report:
     type=click.Choice(["dist", "sync", "rollup"]),
     help="Makes --namespace count so, if there is none yet.",
 )
-@click.option("--seed", type=int, help="Repeats the order of keys and values. [default: random]")
+@click.option(
+    "--reads",
+    type=click.FloatRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="Reads per second, of keys that were incremented lately; each is checked.",
+)
+@click.option("--chaos", is_flag=True, help="Kill, pause and drain nodes, and kill Redis and Postgres, meanwhile.")
+@click.option("--seed", type=int, help="Repeats the order of keys, values and faults. [default: random]")
 @click.option("--allow-failed", is_flag=True, help="Failed requests alone do not make the exit code 1.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
@@ -197,6 +245,8 @@ def attack(
     settle: float,
     namespace: str | None,
     strategy: str | None,
+    reads: float,
+    chaos: bool,
     seed: int | None,
     allow_failed: bool,
     as_json: bool,
@@ -204,8 +254,11 @@ def attack(
     """Load the public port at a fixed rate, then audit every increment.
 
     Each request has an idempotency key and is sent once. The exit code is 1 when the audit finds a lost or
-    doubled increment, or when a request failed (unless --allow-failed); 2 when it could not be carried out.
-    Ctrl-C ends the load early; the audit follows all the same.
+    doubled increment or a wrong read, when nothing was acknowledged, or when a request failed (unless --allow-failed);
+    2 when it could not be carried out. Ctrl-C ends the load early; the audit follows all the same.
+
+    With --chaos, requests may fail while Redis is away; those of unknown outcome are sent again at the end under their
+    keys. Then the exit code is 1 when the audit fails, or when no fault happened.
     """
     target = replace(find_target(url, data, postgres_dsn), namespace=namespace)
     found_namespace(data, namespace, strategy)
@@ -214,14 +267,12 @@ def attack(
         plan = Plan(rate, duration, keys, digits, secrets.token_hex(4), seed)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    broken_by = prepare_chaos(Folder(data), target, plan, _say) if chaos else ()
+    manner = Manner(connections, settle, reads, *broken_by)
     try:
-        report = _run(
-            lambda runner: runner.run(
-                run_attack(plan, target, connections, settle, lambda line: click.echo(line, err=True))
-            )
-        )
+        report = _run(lambda runner: runner.run(run_attack(plan, target, manner, _say)))
     except readback.ReadbackError as error:
         click.echo(f"attack: no audit: {error}", err=True)
         ctx.exit(2)
     click.echo(json.dumps({**report.as_json(), "seed": seed}) if as_json else report.as_text())
-    ctx.exit(0 if report.audit_passed and (allow_failed or report.tally.failed == 0) else 1)
+    ctx.exit(0 if report.audit_passed and (chaos or allow_failed or report.tally.failed == 0) else 1)

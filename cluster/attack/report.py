@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from cluster.attack.audit import Outcome, Verdict
+from cluster.attack.faults import Happened, by_kind
 from cluster.attack.load import Tally
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -25,11 +26,14 @@ class Report:
     public: Verdict
     postgres: Verdict | None
     unsettled: int  # keys whose row differs from the public value at the deadline
+    faults: Sequence[Happened] | None = None  # that happened; None when none was asked for
 
     @property
     def audit_passed(self) -> bool:
+        """Nothing lost, nothing doubled, nothing read that cannot be. A run that shows nothing does not pass."""
         settled = self.postgres is None or (self.postgres.exact and self.unsettled == 0)
-        return self.public.exact and settled
+        shows = self.tally.outcomes[Outcome.ACKNOWLEDGED] > 0 and (self.faults is None or len(self.faults) > 0)
+        return shows and self.public.exact and settled and not self.tally.bounds.wrong
 
     @property
     def lost(self) -> int:
@@ -49,13 +53,19 @@ class Report:
             "acknowledged": tally.outcomes[Outcome.ACKNOWLEDGED],
             "failed": tally.failed,
             "unknown": tally.outcomes[Outcome.UNKNOWN],
+            "resent": tally.resent,
             "replayed": tally.replayed,
             "counted": self.public.counted,
             "settled": self.postgres.counted if self.postgres else None,
             "unsettled_keys": self.unsettled,
             "lost": self.lost,
             "doubled": self.doubled,
+            "reads": tally.bounds.reads,
+            "unread": tally.unread,
+            "wrong_reads": [str(wrong) for wrong in tally.bounds.wrong[:MAX_FINDINGS_SHOWN]],
             "audit": "passed" if self.audit_passed else "failed",
+            "faults": None if self.faults is None else [str(fault) for fault in self.faults],
+            "fault_kinds": None if self.faults is None else by_kind(self.faults),
             "keys": len(tally.history.keys),
             "answers": dict(sorted(tally.answers.items())),
             "latency_ms": latencies_ms(tally.latencies_s),
@@ -76,10 +86,27 @@ class Report:
         lines += self._remarks()
         lines += [f"  failed: {failure}" for failure in self.tally.failures]
         lines += [f"  {found['where']}: {found['key']}: {found['detail']}" for found in said["findings"]]
-        return "\n".join([*lines, f"  audit {said['audit']}"])
+        lines += [f"  wrong: {wrong}" for wrong in said["wrong_reads"]]
+        return "\n".join([*lines, *self._faults_table(), f"  audit {said['audit']}"])
+
+    def _faults_table(self) -> list[str]:
+        if self.faults is None:
+            return []
+        table = [f"  {name:<24}{times:>4}" for name, times in sorted(by_kind(self.faults).items())]
+        return [*table, f"  {'faults':<24}{len(self.faults):>4}"]
 
     def _remarks(self) -> list[str]:
         remarks = []
+        if self.tally.bounds.reads:
+            remarks.append(f"  {self.tally.bounds.reads} reads meanwhile, {len(self.tally.bounds.wrong)} wrong")
+        if self.tally.outcomes[Outcome.ACKNOWLEDGED] == 0:
+            remarks.append("  nothing was acknowledged, so nothing is shown: see `python3 -m cluster status`")
+        if self.faults is not None and not self.faults:
+            remarks.append("  no fault happened, so nothing is shown")
+        if self.tally.resent:
+            remarks.append(
+                f"  {self.tally.resent} of unknown outcome were sent again under their keys: each counts once"
+            )
         if self.tally.replayed:
             remarks.append(f"  {self.tally.replayed} had counted at a first try of nginx and were not counted twice")
         if self.tally.waited:

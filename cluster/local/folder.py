@@ -44,6 +44,11 @@ class Folder:
         return self.path / "logs"
 
     @property
+    def armed(self) -> Path:
+        """Kill points for nodes' next starts, a file for each node."""
+        return self.path / "armed"
+
+    @property
     def redis(self) -> Path:
         return self.path / "redis"
 

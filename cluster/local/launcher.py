@@ -210,7 +210,8 @@ class Launcher:
         }
         if shared:
             own["TALLY_SHARED_PORT"] = str(port)
-        return NodeRecipe(options.node_command, ROOT, given | own, self._folder.logs, options.restart_s)
+        folder = self._folder
+        return NodeRecipe(options.node_command, ROOT, given | own, folder.logs, options.restart_s, folder.armed)
 
     async def _start_nodes(self, recipe: NodeRecipe) -> None:
         self._fleet = fleet = Fleet(
@@ -271,6 +272,8 @@ class Launcher:
 
     def _save(self) -> None:
         self._state.nodes = self._fleet.states if self._fleet else []
+        for service in self._services:
+            self._state.servers[service.name]["pid"] = service.child.pid if service.child else None
         self._state.ports = self._ports.to_remember()
         self._state.save(self._folder.state)
 

@@ -38,6 +38,7 @@ class NodeRecipe:
     environment: Mapping[str, str]
     logs: Path
     restart_s: float = RESTART_S
+    armed: Path | None = None  # where a node's kill point for one start is laid down
 
     def for_node(self, state: NodeState, port: int, ops_port: int) -> Recipe:
         own = {
@@ -46,8 +47,17 @@ class NodeRecipe:
             "TALLY_PORT": str(port),
             "TALLY_OPS_HOST": HOST,
             "TALLY_OPS_PORT": str(ops_port),
+            **self._take_kill_point(state.name),
         }
         return Recipe(self.command, self.logs / f"{state.name}.log", self.cwd, {**self.environment, **own})
+
+    def _take_kill_point(self, name: str) -> dict[str, str]:
+        if self.armed is not None:
+            with contextlib.suppress(FileNotFoundError):
+                point = (self.armed / name).read_text()
+                (self.armed / name).unlink()
+                return {"TALLY_KILL_POINT": point}
+        return {}
 
 
 class Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,32 @@ def kill(state: ClusterState, node: NodeState) -> int:
     os.kill(pid, signal.SIGKILL)
     _wait(lambda: not _runs(state, pid), KILL_TIMEOUT_S, f"Process {pid} does not end: see `ps -p {pid}`.")
     return pid
+
+
+def kill_server(state: ClusterState, name: str) -> int:
+    """SIGKILL to Redis or Postgres; the launcher starts it again. Returns the pid it had, when the process is gone.
+
+    LocalError when it was given by its URL: then it is not this cluster's to kill.
+    """
+    pid = state.servers.get(name, {}).get("pid")
+    if pid is None:
+        raise LocalError(f"This cluster did not start {name}, so it does not kill it: that is for who runs it.")
+    if not _runs(state, pid):
+        raise LocalError(f"{name} does not run: see `status`, and {name}.log.")
+    os.kill(pid, signal.SIGKILL)
+    _wait(lambda: not _runs(state, pid), KILL_TIMEOUT_S, f"Process {pid} does not end: see `ps -p {pid}`.")
+    return int(pid)
+
+
+def arm(folder: Folder, node: str, point: str) -> None:
+    """At its next start, and only then, the node gets `point` (name:n) to kill itself at; see node/points.py."""
+    folder.armed.mkdir(exist_ok=True)
+    (folder.armed / node).write_text(point)
+
+
+def disarm(folder: Folder) -> None:
+    """Takes back what has not been used."""
+    shutil.rmtree(folder.armed, ignore_errors=True)
 
 
 def pause(state: ClusterState, node: NodeState, seconds: float) -> None:

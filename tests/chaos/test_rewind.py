@@ -3,61 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from cluster.local.supply import Supply, own_redis
 from tests.chaos.local_cluster import DEADLINE_S, Up, until
 from tests.chaos.test_kill import stored
 from tests.conftest import Servers
+from tests.faults.stores import OwnRedis
 
 pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres]
 
 
-class CutBack:
-    """A Redis of this test's own, and a point in its file to go back to."""
-
-    def __init__(self, servers: Servers) -> None:
-        self._servers = servers
-        place = servers.place(f"cut-back-{os.urandom(4).hex()}")
-        self.supply: Supply = servers.run(own_redis(place, "auto"))
-        self._folder: Path = place.folder.redis / "appendonlydir"
-        self._sizes: dict[Path, int] = {}
-
-    def mark(self) -> None:
-        self._sizes = {path: path.stat().st_size for path in self._folder.glob("*.incr.aof")}
-        assert self._sizes
-
-    def crash(self) -> int:
-        """Kills it, cuts its file back to the mark and starts it; -> the bytes that it forgot."""
-        service = self.supply.service
-        assert service is not None
-        assert service.child is not None
-        service.child.send(signal.SIGKILL)
-        self._servers.run(service.child.wait())
-        forgotten = 0
-        for path, size in self._sizes.items():
-            forgotten += path.stat().st_size - size
-            with path.open("r+b") as file:
-                file.truncate(size)
-        self._servers.run(service.start())
-        return forgotten
-
-    def stop(self) -> None:
-        assert self.supply.service is not None
-        self._servers.run(self.supply.service.stop())
-
-
 @pytest.fixture
-def redis(servers: Servers) -> Iterator[CutBack]:
-    redis = CutBack(servers)
+def redis(servers: Servers) -> Iterator[OwnRedis]:
+    redis = OwnRedis(servers)
     yield redis
     redis.stop()
 
@@ -79,10 +42,10 @@ def post(url: str, key: str, value: int, idempotency_key: str) -> bool:
 
 @pytest.mark.parametrize("settled_meanwhile", [True, False])
 def test_a_redis_cut_back_by_what_was_acknowledged_loses_and_doubles_nothing(
-    up: Up, redis: CutBack, settled_meanwhile: bool
+    up: Up, redis: OwnRedis, settled_meanwhile: bool
 ) -> None:
     up.environment |= {
-        "TALLY_REDIS_URL": redis.supply.url,
+        "TALLY_REDIS_URL": redis.url,
         "TALLY_FLUSH_INTERVAL_MS": "200" if settled_meanwhile else "3600000",
     }
     state = up.start("--nodes", "3").ready()

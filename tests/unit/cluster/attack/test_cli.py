@@ -28,6 +28,7 @@ class Cluster:
         self.refuse_every = 0
         self.founded: list[tuple[str, str]] = []
         self.interrupt_at = 0
+        self.behind = 0  # of every value that is read
         self._posts = 0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
@@ -60,7 +61,7 @@ class Cluster:
         key = request.match_info["key"]
         if key not in self.values:
             return web.json_response({"error": {"message": "Not Found."}}, status=404)
-        return web.json_response({key: self.values[key]})
+        return web.json_response({key: self.values[key] - self.behind})
 
     def _serve(self) -> None:
         self._loop.run_until_complete(self._start())
@@ -167,3 +168,24 @@ def test_nothing_to_send_is_a_usage_error(cluster: Cluster) -> None:
 def test_url_and_postgres_dsn_together_need_no_cluster_here(tmp_path: Path) -> None:
     target = find_target("http://there:3333", tmp_path, "postgresql://there/tally")
     assert target == Target("http://there:3333", "postgresql://there/tally")
+
+
+def test_a_cluster_that_takes_nothing_fails_though_nothing_is_lost(cluster: Cluster) -> None:
+    cluster.refuse_every = 1
+    result = run("--url", cluster.url, "--allow-failed", "--json")
+    assert result.exit_code == 1
+    said = json.loads(result.stdout)
+    assert (said["acknowledged"], said["lost"], said["doubled"], said["audit"]) == (0, 0, 0, "failed")
+
+
+def test_a_value_that_is_read_too_small_makes_the_exit_code_1(cluster: Cluster) -> None:
+    cluster.behind = 1
+    result = run("--url", cluster.url, "--reads", "100", "--digits", "0")
+    assert result.exit_code == 1
+    assert "a read of attack-" in result.stdout
+
+
+def test_chaos_needs_a_cluster_here(cluster: Cluster, tmp_path: Path) -> None:
+    result = run("--url", cluster.url, "--chaos", "--data", str(tmp_path))
+    assert result.exit_code == 1
+    assert "`up`" in str(result.exception)

@@ -16,10 +16,14 @@ from cluster.attack.audit import Outcome
 from cluster.attack.load import outcome_of
 from cluster.attack.plan import Increment, Plan
 
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 @asynccontextmanager
-async def server(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+async def server(answer: Answer, read: Answer | None = None) -> AsyncIterator[str]:
     app = web.Application()
+    if read is not None:
+        app.router.add_get("/increment/{key}", read)
     app.router.add_post("/increment", answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -115,3 +119,47 @@ async def test_a_reset_is_unknown_and_a_refused_connection_was_never_sent() -> N
 )
 def test_what_an_answer_means_for_the_count(status: int, body: bytes, outcome: Outcome) -> None:
     assert outcome_of(status, body) is outcome
+
+
+async def test_what_is_of_unknown_outcome_is_sent_again_under_its_key_until_it_is_acknowledged() -> None:
+    keys: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        if keys.count(keys[-1]) < 3:
+            return web.json_response({"error": {"counted": "unknown" if keys[-1] == "id-0" else False}}, status=503)
+        return web.Response(status=204, headers={"Idempotent-Replayed": "true"})
+
+    over: list[int] = []
+    tally = load.Tally()
+    async with server(answer) as url:
+        await load.run(
+            increments(0, 0), url, connections=10, tally=tally, sent=lambda: over.append(tally.sent), resend_s=30
+        )
+    assert sorted(keys) == ["id-0"] * 3 + ["id-1"]
+    assert over == [2]
+    assert (tally.failed, tally.resent, tally.outcomes[Outcome.UNKNOWN]) == (2, 1, 1)
+    assert tally.history.keys["attack-x-0"].sums == {
+        Outcome.ACKNOWLEDGED: 1,
+        Outcome.REFUSED: 1,
+        Outcome.UNKNOWN: 0,
+    }
+
+
+async def test_reads_go_on_beside_the_load_and_one_that_cannot_be_is_found() -> None:
+    counted: list[int] = []
+
+    async def post(request: web.Request) -> web.Response:
+        counted.append(1)
+        return web.Response(status=204)
+
+    async def get(request: web.Request) -> web.Response:
+        return web.json_response({"attack-x-0": len(counted) + 1000 * lies})
+
+    for lies in (0, 1):
+        tally = load.Tally()
+        counted.clear()
+        async with server(post, get) as url:
+            await load.run(increments(*(n / 100 for n in range(60))), url, connections=10, tally=tally, reads_per_s=100)
+        assert tally.bounds.reads > 3
+        assert bool(tally.bounds.wrong) == bool(lies)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from array import array
+from dataclasses import replace
 
 from cluster.attack.audit import Outcome, Verdict, audit
+from cluster.attack.faults import Happened, Kind
 from cluster.attack.load import Tally
 from cluster.attack.report import Report, latencies_ms, progress
 
@@ -81,3 +83,29 @@ def test_many_findings_are_shown_in_part() -> None:
     shown = Report("run", 1.0, made, verdict, None, 0).as_json()
     assert (shown["lost"], len(shown["findings"])) == (100, 20)
     assert Verdict(0, ()).exact
+
+
+def test_a_run_that_shows_nothing_does_not_pass() -> None:
+    nothing = tally(acknowledged=0, failed=3)
+    made = Report("run", 1.0, nothing, audit(nothing.history, {}), None, 0)
+    assert made.public.exact
+    assert not made.audit_passed
+    assert "nothing was acknowledged" in made.as_text()
+    assert not replace(report(3), faults=[]).audit_passed
+    assert "no fault happened" in replace(report(3), faults=[]).as_text()
+
+
+def test_the_faults_that_happened_are_told_one_by_one_and_by_kind() -> None:
+    made = replace(report(3), faults=[Happened(1.0, Kind.KILL, "n1"), Happened(2.0, Kind.KILL, "n2")])
+    assert made.audit_passed
+    assert made.as_json()["faults"] == ["  1.0 s  node killed: n1", "  2.0 s  node killed: n2"]
+    assert made.as_json()["fault_kinds"] == {"node killed": 2}
+    assert "node killed                2" in made.as_text()
+
+
+def test_a_wrong_read_fails_the_audit() -> None:
+    made = report(3)
+    made.tally.bounds.sent("k", 3)
+    made.tally.bounds.end("k", made.tally.bounds.begin("k"), 2)
+    assert not made.audit_passed
+    assert "a read of k says 2, which is not from 3 to 3" in made.as_text()

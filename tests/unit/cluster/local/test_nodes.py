@@ -123,3 +123,11 @@ async def test_a_node_that_drains_too_long_is_killed(start: Start) -> None:
     life.node.drain()
     assert not await life.node.stop(0.3)
     assert life.node.state.state == "dead"
+
+
+def test_a_node_gets_its_kill_point_for_one_start_only(tmp_path: Path) -> None:
+    recipe = NodeRecipe(["node"], tmp_path, {"A": "1"}, tmp_path / "logs", armed=tmp_path / "armed")
+    (tmp_path / "armed").mkdir()
+    (tmp_path / "armed" / "n1").write_text("sealed:2")
+    given = [recipe.for_node(NodeState(name, "", ""), 1, 2).env or {} for name in ("n2", "n1", "n1")]
+    assert [env.get("TALLY_KILL_POINT") for env in given] == [None, "sealed:2", None]

@@ -71,6 +71,35 @@ def test_a_process_outside_the_cluster_is_never_signalled(sleeper: subprocess.Po
     assert sleeper.poll() is None
 
 
+def test_a_server_of_the_clusters_own_is_killed_and_a_given_one_is_refused(sleeper: subprocess.Popen[bytes]) -> None:
+    state = of(sleeper)
+    state.servers = {"redis": {"source": "PATH", "pid": sleeper.pid}, "postgres": {"source": "given"}}
+    with pytest.raises(LocalError, match="did not start postgres"):
+        operate.kill_server(state, "postgres")
+    assert operate.kill_server(state, "redis") == sleeper.pid
+    assert sleeper.wait(5) == -signal.SIGKILL
+    with pytest.raises(LocalError, match="redis does not run"):
+        operate.kill_server(state, "redis")
+
+
+def test_a_server_pid_outside_the_cluster_is_never_signalled(sleeper: subprocess.Popen[bytes]) -> None:
+    state = of(sleeper)
+    state.servers = {"redis": {"pid": sleeper.pid}}
+    state.guard = os.getpid()
+    with pytest.raises(LocalError, match="does not run"):
+        operate.kill_server(state, "redis")
+    assert sleeper.poll() is None
+
+
+def test_a_kill_point_can_be_laid_down_and_taken_back(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    operate.arm(folder, "n1", "sealed:2")
+    assert (folder.armed / "n1").read_text() == "sealed:2"
+    operate.disarm(folder)
+    operate.disarm(folder)
+    assert not folder.armed.exists()
+
+
 def test_a_paused_node_goes_on_also_when_the_pause_is_interrupted(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
