@@ -17,6 +17,8 @@ PURE = [
     "cluster/ring.py",
     "cluster/view.py",
     "cluster/attack/audit.py",
+    "cluster/attack/bounds.py",
+    "cluster/attack/faults.py",
     "cluster/attack/plan.py",
     "node/answers.py",
     "node/batch.py",
