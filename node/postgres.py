@@ -17,7 +17,7 @@ CONNECTIONS_MAX = 12  # opened as they are needed
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_MS = 30_000  # for the longest: large batches, migrations
 LONG_S = STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S
-ANSWER_TIMEOUT_S = 10.0  # for all others; more than they may wait for a lock
+ANSWER_TIMEOUT_S = 6.0  # for all others; more than they may wait for a lock
 ROLLBACK_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its server notices
 

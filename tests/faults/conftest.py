@@ -58,7 +58,7 @@ class Net:
         self.postgres.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def net(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     folder = tmp_path_factory.mktemp("net")
     net = Net(servers, folder)

@@ -20,6 +20,7 @@ import aiohttp
 
 from cluster.attack import readback
 from cluster.attack.audit import History, Outcome, Verdict, audit
+from cluster.attack.load import KEEP_ALIVE_S
 from cluster.attack.plan import Increment, Plan
 
 CLIENTS = 8
@@ -93,8 +94,11 @@ class Load:
             self._trouble = error
 
     async def _all(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+        timeout, connector = (
+            aiohttp.ClientTimeout(total=TIMEOUT_S),
+            aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S),
+        )
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as tasks:
             for number in range(self._clients):
                 tasks.create_task(self._client(session, number))
 

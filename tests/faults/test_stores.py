@@ -87,6 +87,8 @@ def replica(net: Net, servers: Servers) -> Iterator[OwnRedis]:
 def test_a_replica_that_lags_and_is_promoted_loses_and_doubles_nothing(net: Net, replica: OwnRedis) -> None:
     """And once more, back to the first server, when that has followed the new one."""
     way = net.before(net.redis.url)
+    for redis in (net.redis, replica):
+        redis.config(repl_diskless_sync_delay=0)  # it would wait for more replicas
     with load(*net.urls) as running:
         replica.follow(way.port)
         running.more(50)
