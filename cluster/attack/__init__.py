@@ -5,6 +5,9 @@
 `load.py`      the open loop that sends it
 `readback.py`  the values through the public port, and the rows in Postgres
 `audit.py`     lost and doubled, key by key and increment by increment (pure)
+`bounds.py`    what a read may say meanwhile (pure)
+`faults.py`    which faults come when (pure)
+`chaos.py`     makes them, on a local cluster
 `report.py`    what is said at the end
 `cli.py`       the command
 """

@@ -35,7 +35,7 @@ class Chaos:
         self._began = time.monotonic()
         self._busy: set[str] = set()  # nodes that a fault has not finished with
         self._moving = asyncio.Lock()  # one node is added or drained at a time
-        self._over = False
+        self._over = asyncio.Event()
         self.happened: list[Happened] = []
 
     def kinds(self) -> list[Kind]:
@@ -59,7 +59,7 @@ class Chaos:
 
     def finish(self) -> None:
         """The load is over: what has not begun to happen does not happen any more."""
-        self._over = True
+        self._over.set()
 
     async def until_well(self) -> None:
         """Waits until every node that has not left is ready. LocalError when that takes too long."""
@@ -70,7 +70,10 @@ class Chaos:
             await asyncio.sleep(POLL_S)
 
     async def _one(self, fault: Fault) -> None:
-        await asyncio.sleep(max(0.0, self._began + fault.at_s - time.monotonic()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), max(0.0, self._began + fault.at_s - time.monotonic()))
+        if self._over.is_set():
+            return
         try:
             match fault.kind:
                 case Kind.REDIS | Kind.POSTGRES:
@@ -126,7 +129,7 @@ class Chaos:
             ready = [node for node in nodes if node.state == "ready" and node.name not in self._busy]
             if len(ready) >= min(2, len(nodes)):
                 return ready[int(fault.choice * len(ready))]
-            if self._over or time.monotonic() > give_up_at:
+            if self._over.is_set() or time.monotonic() > give_up_at:
                 raise LocalError("too few nodes were ready")
             await asyncio.sleep(POLL_S)
 
