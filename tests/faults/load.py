@@ -41,6 +41,7 @@ class Load:
         self._clients = clients
         self._plan: Iterator[Increment] = iter(Plan(1000, 1000, keys, 0.3, secrets.token_hex(4), 1))
         self._stop = False
+        self._give_up_at = float("inf")
         self._trouble: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
 
@@ -63,7 +64,7 @@ class Load:
 
     def stop(self) -> None:
         """Returns when what was begun has been acknowledged."""
-        self._stop = True
+        self._stop, self._give_up_at = True, time.monotonic() + SETTLED_IN_S
         self._thread.join()
         if self._trouble is not None:
             raise self._trouble
@@ -108,6 +109,7 @@ class Load:
             for attempt in count(number):
                 if await self._send(session, self.urls[attempt % len(self.urls)], increment) == "204":
                     break
+                assert time.monotonic() < self._give_up_at, f"it is never acknowledged: {self.answers}"
                 await asyncio.sleep(PAUSE_S)
             self.history.add(increment.key, increment.value, Outcome.ACKNOWLEDGED, digit=increment.digit)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from tests.faults.conftest import Net
+from tests.conftest import Servers
+from tests.faults.conftest import Net, through
 from tests.faults.load import load
-from tests.faults.nodes import until
-from tests.faults.proxy import appends, settles
+from tests.faults.nodes import nodes, until
+from tests.faults.proxy import appends, commits, settles
+from tests.http.conftest import execute
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -88,6 +91,28 @@ def test_half_open_connections_to_postgres_are_given_up_and_increments_go_on(net
         assert set(running.answers) == {"204"}, "counting does not need Postgres"
     net.is_exact(running)
     print(f"settled {time.monotonic() - began:.1f} s after Postgres' connections were cut off")
+
+
+def test_commits_whose_answers_are_lost_are_unknown_and_count_once_when_they_are_repeated(
+    net: Net, servers: Servers, tmp_path: Path
+) -> None:
+    """Strategy `sync`, on a database of its own. Half-open connections cost it no more than a request's deadline."""
+    servers.run(execute(net.postgres.url, "CREATE DATABASE of_sync"))
+    dsn = net.postgres.url.rsplit("/", 1)[0] + "/of_sync"
+    with nodes(tmp_path, servers.redis_url(), through(dsn, net.to_postgres)) as made:
+        node = made.start(strategy="sync").ready()
+        with load(node.url) as running:
+            running.more(50)
+            net.do(lambda: net.to_postgres.lose(3, commits))
+            until(lambda: net.to_postgres.lost == 3, "three answers are lost")
+            running.more(50)
+            net.do(net.to_postgres.freeze)
+            running.more(50)
+        assert set(running.answers) == {"204", "503 counted unknown"}
+        assert running.replayed > 0, "what was unknown had counted"
+        assert running.slowest_s < ANSWERED_IN_S
+        running.is_exact(node.url, dsn)
+        node.drained()
 
 
 def test_a_member_that_is_struck_off_again_and_again_costs_nothing(net: Net) -> None:
