@@ -126,9 +126,10 @@ class Chaos:
         give_up_at = time.monotonic() + BEAR_TIMEOUT_S
         while True:
             nodes = [node for node in self._state().nodes if node.state != "left"]
-            ready = [node for node in nodes if node.state == "ready" and node.name not in self._busy]
-            if len(ready) >= min(2, len(nodes)):
-                return ready[int(fault.choice * len(ready))]
+            ready = [node for node in nodes if node.state == "ready"]
+            free = [node for node in ready if node.name not in self._busy]
+            if free and len(ready) >= min(2, len(nodes)):
+                return free[int(fault.choice * len(free))]
             if self._over.is_set() or time.monotonic() > give_up_at:
                 raise LocalError("too few nodes were ready")
             await asyncio.sleep(POLL_S)
