@@ -14,12 +14,14 @@
 
 A decided operation (add-and-get, reset) is never decided twice. One that was answered is kept as the addition it came
 to. One in flight is told what was decided if Redis still has its call's answer, or Postgres its outcome; if neither,
-it was counted nowhere, and its node asks again.
+it was counted nowhere, and its node asks again: what it had added for a moment may have been read by somebody else.
 
 When the incarnation is the one in which this writer last came back, the first two are all there is to do.
 Redis may go back in time again meanwhile, or be flushed: an append names the incarnation, and a repair the life of the
 Redis that was found, so neither does anything to another.
-So an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed.
+So an acknowledged call is lost only if Redis forgets it and its writer dies before it was replayed. And an idempotency
+key counts again only if Redis forgets it together with the death of the writer whose call counted it, and nobody who
+lives on had heard of it; or if it was in flight just then once more, for what was heard may be of that very call.
 """
 
 from __future__ import annotations

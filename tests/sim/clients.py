@@ -172,7 +172,7 @@ class Client:
     async def decide(self, op: Op, node: Node) -> None:
         """An add-and-get, or a reset."""
         began = self.world.loop.time()
-        op.begin(node.name, began)
+        op.begin(node.name, began, decided=True)
         try:
             if op.position < 0:
                 taken = await self.ask(node, lambda node: node.dist.reset(NAMESPACE, op.counter, op.idempotency_key))

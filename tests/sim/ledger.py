@@ -41,6 +41,7 @@ class Op:
     refused: bool = False  # its last answer was that it is not counted, for good
     taken: int | None = None  # by a reset
     told: dict[str, float] = field(default_factory=dict)  # writer -> when it first said that this is counted
+    asked: list[float] = field(default_factory=list)  # when it was sent to be decided: an add-and-get, or a reset
 
     @property
     def amount(self) -> int:
@@ -50,8 +51,10 @@ class Op:
     def acknowledged(self) -> bool:
         return self.acknowledged_at is not None
 
-    def begin(self, writer: str, now: float) -> None:
+    def begin(self, writer: str, now: float, decided: bool = False) -> None:
         self.sent.setdefault(writer, Sent(now)).last = FOREVER
+        if decided:
+            self.asked.append(now)
 
     def end(self, writer: str, now: float, result: Outcome | TallyError) -> None:
         """What a writer answered."""
@@ -80,6 +83,7 @@ class Rewind:
     at: float
     back_to: float  # when the state was written that Redis came back with
     incarnation: int  # in Postgres at that moment: who comes back after it, does so in a later one
+    over_at: float = FOREVER  # when everything was back
 
 
 @dataclass
@@ -118,9 +122,20 @@ class Ledger:
         return any(True for _ in self._holes(op))
 
     def may_double(self, op: Op) -> bool:
-        """Nobody who lives on had been told of it, so that nothing kept it from counting again."""
+        """Nobody who lives on had been told of it, so that nothing kept it from counting again; or it was in flight
+        when Redis was brought back, for hearsay may be of that very call.
+        """
         witnessed = min((at for writer, at in op.told.items() if writer not in self.graves), default=FOREVER)
-        return any(rewind.at <= witnessed for rewind in self._holes(op))
+        return any(
+            rewind.at <= witnessed
+            or any(sent.first <= rewind.over_at and sent.last >= rewind.at for sent in op.sent.values())
+            for rewind in self._holes(op)
+        )
+
+    def may_be_undone(self, op: Op) -> bool:
+        """An operation that is decided is not made again from flight: what it added may have been read, and is gone."""
+        known = op.acknowledged_at or FOREVER
+        return any(at <= rewind.at < known for at in op.asked for rewind in self.rewinds)
 
     def _holes(self, op: Op) -> Iterator[Rewind]:
         for writer, sent in op.sent.items():
@@ -172,7 +187,8 @@ class Ledger:
             ops = self.ops.get(counter, [])
             if any(op.position < 0 for op in ops):
                 continue
-            sure = [op for op in ops if not self.excused(op) and not (op.rival and self.excused(op.rival))]
+            sure = [op for op in ops if not self.may_be_undone(op)]
+            sure = [op for op in sure if not self.excused(op) and not (op.rival and self.excused(op.rival))]
             for read in reads:
                 wrong += _judge_read(read, sure)
             wrong += _judge_order(reads, sure)

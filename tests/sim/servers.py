@@ -31,6 +31,7 @@ class Redis(Server):
         self.log = MemoryLog(PARTITIONS, now_s=lambda: start + loop.time())
         self.leases: dict[str, float] = {}
         self.room = True  # in its memory
+        self.whole_at: list[float] = []  # when everything was back
         self.refused: dict[tuple[str, int], str] = {}  # answers in which something was refused
 
     def snapshot(self) -> dict[str, Any]:
@@ -55,6 +56,11 @@ class Redis(Server):
     async def alive(self) -> frozenset[str]:
         now = self.loop.time()
         return frozenset(member for member, until in self.leases.items() if until > now)
+
+    async def whole(self, incarnation: int) -> None:
+        await self.log.whole(incarnation)
+        if self.log._readable:
+            self.whole_at.append(self.loop.time())
 
     async def append(
         self, writer: str, incarnation: int, number: int, payload: bytes, skipped: Collection[int] | None = None
@@ -172,7 +178,7 @@ class SimLog:
         self.redis.odd["ids put back"] += 1
 
     async def whole(self, incarnation: int) -> None:
-        await self.way.ask("whole", lambda: self.log.whole(incarnation))
+        await self.way.ask("whole", lambda: self.redis.whole(incarnation))
 
     async def repair(self, fenced: Fenced, found: Facts) -> str:
         return await self.way.ask("repair", lambda: self.log.repair(fenced, found))

@@ -188,6 +188,8 @@ class Story:
         for node in list(self.nodes):
             for counter in self.ledger.ops:
                 await self._compare(node, counter, store.values.get(counter))
+        for rewind in self.ledger.rewinds:
+            rewind.over_at = next((at for at in self.redis.whole_at if at > rewind.at), rewind.over_at)
         self.wrong += self.ledger.judge(store.values)
         self.odd["increment excused"] += sum(map(self.ledger.excused, self.ledger.all()))
 
