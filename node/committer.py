@@ -1,7 +1,8 @@
 """Group commit into Postgres: everything that queued while the last groups were on their way goes in the next one.
 
 A group is decided and written in one transaction, or one statement. What fails before that is asked to commit has not
-counted, and is tried again as long as its callers wait; of a commit without an answer nobody knows.
+counted, and is tried again as long as its callers wait. Of a commit without an answer nobody knows; so operations that
+count once under a key are tried again even then, and find out.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Group:
     def __init__(self, asked: list[Asked]) -> None:
         self.asked = asked
         self.stage = Stage.OPEN
+        self.in_doubt = False  # it may have been committed before
 
     def operations(self) -> list[Operation]:
         """Of those who still wait."""
@@ -67,13 +69,18 @@ class Group:
             each.answer(rulings[position:after])
             position = after
 
-    def fail(self, error: TallyError) -> None:
+    def doubt(self) -> None:
+        """It was asked to commit, and there is no answer. What has a guard may come again: it waits for whoever has
+        claimed that, and is a replay if it was counted.
+        """
+        self.in_doubt, self.stage = True, Stage.OPEN
         for each in self.asked:
-            each.answer(error)
+            if any(operation.guard is None for operation in each.operations):
+                each.answer(StoreUnanswered())
 
     def expire(self, now: float) -> None:
         late = StoreUnavailable("Postgres was too slow; nothing was counted. Try again.")
-        error = late if self.stage is Stage.OPEN else StoreUnanswered()
+        error = late if self.stage is Stage.OPEN and not self.in_doubt else StoreUnanswered()
         for each in self.asked:
             if each.deadline <= now:
                 each.answer(error)
@@ -175,8 +182,7 @@ class Committer:
             except (Unavailable, TimeoutError) as error:
                 self._in_trouble(error)
                 if group.stage is Stage.COMMITTING and not isinstance(error, StoreRefused):
-                    group.fail(StoreUnanswered())
-                    return
+                    group.doubt()
                 group.stage = Stage.OPEN
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from itertools import count
+from typing import Any
 
 import asyncpg
 import pytest
 
 from node.call import Outcome
-from node.errors import CounterFull, Mismatch, NotFound, TallyError
+from node.errors import CounterFull, Mismatch, NotFound, StoreUnanswered, TallyError
 from node.increment import VALUE_MAX, Increment
 from node.settlement import FULL
 from node.strategy import Added, Bounds, Namespace, Receipt, Strategy, Taken
@@ -350,3 +352,55 @@ async def test_a_connection_that_breaks_before_the_commit_costs_nothing(
         finally:
             await other.close()
             await admin.close()
+
+
+@pytest.mark.redis
+@pytest.mark.postgres
+@pytest.mark.parametrize("strategy", ["sync", "rollup"])
+async def test_what_has_a_key_counts_once_and_is_told_so_when_the_answer_to_a_commit_is_lost(
+    strategy: StrategyName, redis_url: str, postgres_dsn: str
+) -> None:
+    """A commit waits for a replica that is not there; its connection is ended, and it has committed all the same."""
+    namespace = Namespace("shop", strategy, WINDOW_S)
+    async with on_servers(namespace, redis_url, postgres_dsn) as cluster:
+        node = await cluster.node()
+        admin = await asyncpg.connect(postgres_dsn)
+        try:
+            decided, times = await commit_and_lose(admin, lambda key: add(cluster, node, idempotency_key=key))
+            assert decided == Added(Outcome.REPLAYED, times)
+            plain, more = await commit_and_lose(
+                admin, lambda key: add_many(cluster, node, increment("b", 1, f"plain {key}"))
+            )
+            assert plain == [Outcome.REPLAYED]
+            with pytest.raises(StoreUnanswered):
+                await commit_and_lose(admin, lambda _: add(cluster, node, key="c"))
+        finally:
+            await commits_wait(admin, False)
+            await admin.close()
+        assert await value_of(cluster, node) == times
+        assert await value_of(cluster, node, "shop:b") == more
+        assert await value_of(cluster, node, "shop:c") is not None
+
+
+async def commits_wait(admin: asyncpg.Connection, they_do: bool) -> None:
+    await admin.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{'nobody' if they_do else ''}'")
+    await admin.execute("SELECT pg_reload_conf()")
+
+
+async def commit_and_lose(
+    admin: asyncpg.Connection, operation: Callable[[str], Coroutine[Any, Any, Any]]
+) -> tuple[Any, int]:
+    """What came of the first that had to wait, and how many were asked: Postgres hears of a change a moment later."""
+    await commits_wait(admin, True)
+    for times in count(1):
+        task = asyncio.create_task(operation(str(times)))
+        while not task.done():
+            ended = await admin.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE wait_event = 'SyncRep' AND datname = current_database()"
+            )
+            if ended:
+                await commits_wait(admin, False)
+                return await task, times
+            await asyncio.sleep(0.01)
+    raise AssertionError

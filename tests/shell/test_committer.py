@@ -63,22 +63,55 @@ def hang(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
     return go
 
 
-async def test_of_a_commit_without_an_answer_nobody_knows(counters: MemoryCounters) -> None:
+async def test_of_a_commit_without_an_answer_nobody_knows_and_what_has_a_key_finds_out(
+    counters: MemoryCounters,
+) -> None:
     async with counting(counters) as direct:
-        keyed = Increment(A, 5, "x")
         counters.lose_next = True
-        (lost,) = await added(direct, counters, keyed)
+        (lost,) = await added(direct, counters, Increment(A, 5))
         assert isinstance(lost, StoreUnanswered)
         assert lost.counted == "unknown"
-        assert await added(direct, counters, keyed) == [Outcome.REPLAYED], "a retry with its key finds out"
+        for keyed in (Increment(A, 2, "x"), Increment(A, 3, "request", short_lived=True)):
+            counters.lose_next = True
+            assert await added(direct, counters, keyed) == [Outcome.REPLAYED]
+        counters.lose_next = True
+        assert await direct.add(namespace(counters), Increment(A, 2, "y"), Bounds(max=12)) == Added(
+            Outcome.REPLAYED, 12
+        )
+        counters.lose_next = True
+        assert await direct.reset(namespace(counters), A, "r") == Taken(12, replayed=True)
         counters.lose_next = True
         with pytest.raises(StoreUnanswered):
-            await direct.add(namespace(counters), Increment(A, 2, "y"), NO_BOUNDS)
-        assert await direct.add(namespace(counters), Increment(A, 2, "y"), NO_BOUNDS) == Added(Outcome.REPLAYED, 7)
+            await direct.reset(namespace(counters), A, None)
+        assert counters.total(A) == 0
+
+
+async def test_of_a_group_without_an_answer_only_what_has_no_key_is_left_unknown(counters: MemoryCounters) -> None:
+    async with counting(counters) as direct:
+        counters.lose_next = True
+        keyed, unkeyed = Increment(A, 2, "x"), Increment(A, 3)
+        asked = [added(direct, counters, *each) for each in ([keyed], [unkeyed], [unkeyed, keyed])]
+        (known,), (unknown,), both = await asyncio.gather(*asked)
+        assert known is Outcome.REPLAYED
+        assert all(isinstance(each, StoreUnanswered) for each in (unknown, *both))
+        assert counters.total(A) == 8
+
+
+async def test_what_is_in_doubt_when_its_time_is_over_may_have_been_counted(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with counting(counters, deadline_s=0.3) as direct:
+        real = counters.answer
+
+        def lose_and_go_away() -> None:
+            counters.away = True
+            real()
+
+        monkeypatch.setattr(counters, "answer", lose_and_go_away)
         counters.lose_next = True
         with pytest.raises(StoreUnanswered):
-            await direct.reset(namespace(counters), A, "r")
-        assert await direct.reset(namespace(counters), A, "r") == Taken(7, replayed=True)
+            await direct.add(namespace(counters), Increment(A, 5, "x"), NO_BOUNDS)
+        assert counters.total(A) == 5
 
 
 async def test_what_was_not_asked_to_commit_is_tried_again_until_its_time_is_over(counters: MemoryCounters) -> None:
