@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from node.errors import Draining, StoreUnavailable, Unavailable
+from node.routes import watch
 from node.strategy import Reading
 from node.terms import Namespace
 from node.watches import Nothing, Watches
@@ -103,3 +104,17 @@ async def test_draining_ends_every_watch_and_takes_no_more() -> None:
             assert await late.next(SOON_S) is Nothing.MORE
         with pytest.raises(Draining):
             watches.watch(SHOP, "shop:a")
+
+
+async def test_a_stream_has_values_heartbeats_and_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "HEARTBEAT_S", 0.02)
+    values = Values()
+    values.values = {"shop:a": 2**60}
+    watches = Watches(values.read, interval_s=0.001)
+    async with running(watches):
+        stream = watch.events('"é"', watches.watch(SHOP, "shop:a"))
+        assert await anext(stream) == b"retry: 1000\n\n"
+        assert await anext(stream) == 'event: value\ndata: {"key":"\\"é\\"","value":1152921504606846976}\n\n'.encode()
+        assert await anext(stream) == b": nothing new\n\n"
+        await watches.drain()
+        assert [part async for part in stream if part != b": nothing new\n\n"] == []
