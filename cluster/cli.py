@@ -26,6 +26,7 @@ from cluster.local.launcher import Launcher, Options
 from cluster.local.report import JsonReporter, Reporter, TerminalReporter
 from cluster.local.state import ClusterState, NodeState
 from cluster.service.cli import balancer, migrate
+from cluster.service.token import token
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -194,6 +195,7 @@ main.add_command(attack)
 main.add_command(bench)
 main.add_command(migrate)
 main.add_command(balancer)
+main.add_command(token)
 
 
 def run() -> None:

@@ -11,6 +11,7 @@ from node.call import Outcome
 from node.errors import (
     BadRequest,
     CounterFull,
+    Forbidden,
     MethodNotAllowed,
     Misconfigured,
     Mismatch,
@@ -21,6 +22,7 @@ from node.errors import (
     TallyError,
     TooManyNamespaces,
     TooManyRequests,
+    Unauthorized,
     Unavailable,
 )
 from node.metrics import Count
@@ -29,6 +31,8 @@ RETRY_AFTER_S = 1
 ELSEWHERE = "A node that was asked before this one may have counted it: repeat it with the same idempotency key."
 STATUS: dict[type[TallyError], int] = {
     BadRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
     OutOfBounds: 409,
@@ -45,6 +49,8 @@ STATUS: dict[type[TallyError], int] = {
 COUNT: dict[int, Count] = {  # status -> metric
     204: "api.create_key",
     400: "api.bad_request",
+    401: "api.unauthorized",
+    403: "api.forbidden",
     404: "api.key_not_found",
     409: "api.out_of_bounds",
     422: "api.mismatch",
@@ -85,6 +91,8 @@ def of_error(error: TallyError, retry_after_s: int = RETRY_AFTER_S, passed_on: b
     headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
     if status == 503:
         detail = refusal(error, passed_on)
+    if status == 401:
+        headers += (("WWW-Authenticate", 'Bearer realm="tally"'),)
     if status in (429, 503):
         headers += (("Retry-After", str(retry_after_s)),)
     return Answer(status, msgspec.json.encode({"error": detail}), headers)

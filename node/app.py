@@ -71,7 +71,7 @@ class Node:
             parts.meter.run(),
             parts.namespaces.run(),
             parts.roller.run(),
-            *(each.run() for each in parts.direct),
+            *(each.run() for each in (*parts.direct, parts.guard) if each is not None),
             pulse.follow(parts.pulse.answers, parts.agent.offer),
         ]
         if self._config.advertise_alias:

@@ -4,7 +4,7 @@ named.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic_settings import (
 from node.limiter import Rate
 from node.points import Point
 from node.terms import DEFAULT_STRATEGY, StrategyName
+from node.tokens import parse_tokens
 
 SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "postgres_dsn": ("postgresql", "postgres")}
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -71,6 +72,15 @@ class Config(BaseSettings):
         (), description="networks whose X-Real-IP and X-Request-ID are believed"
     )
 
+    tokens: str = Field("", description="lines of node/tokens.py, with ; between; empty = none")
+    tokens_file: str = Field("", description="a file of such lines; read again when it changes, and on SIGHUP")
+    allow_anonymous: bool = Field(
+        False,
+        validate_default=True,
+        description="whether a node without tokens may listen where other machines reach it: something else keeps "
+        "strangers out",
+    )
+
     drain_notice_ms: int = Field(
         1500, ge=0, le=60_000, description="a leaving node serves on so long, for its proxies to notice"
     )
@@ -88,6 +98,28 @@ class Config(BaseSettings):
     def _networks(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_tokens(cls, value: str) -> str:
+        if value:
+            parse_tokens(value)
+        return value
+
+    @field_validator("allow_anonymous")
+    @classmethod
+    def _not_in_the_open(cls, value: bool, info: ValidationInfo) -> bool:
+        given = info.data
+        if value or given.get("tokens") or given.get("tokens_file"):
+            return value
+        exposed = [name for name in ("host", "ops_host") if not is_loopback(given.get(name, "127.0.0.1"))]
+        if exposed:
+            raise ValueError(
+                f"{' and '.join(f'TALLY_{name.upper()}={given[name]}' for name in exposed)} can be reached from other "
+                "machines, and there are no tokens: set TALLY_TOKENS_FILE (`python3 -m cluster token` makes a line "
+                "for it), or TALLY_ALLOW_ANONYMOUS=true where a network or a proxy keeps strangers out"
+            )
         return value
 
     @field_validator("statsd")
@@ -130,6 +162,14 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = TomlConfigSettingsSource(settings_cls, toml_file=cls.model_config.get("toml_file"))
         return init_settings, env_settings, toml
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener there. A name but "localhost" may mean anything."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load(toml_file: str | None = None) -> Config:

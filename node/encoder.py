@@ -8,6 +8,8 @@ REASONS = {
     200: b"OK",
     204: b"No Content",
     400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
     404: b"Not Found",
     422: b"Unprocessable Entity",
     429: b"Too Many Requests",

@@ -19,6 +19,14 @@ class BadRequest(TallyError):
     """Bad Request."""
 
 
+class Unauthorized(TallyError):
+    """A token is needed: send `Authorization: Bearer <token>` with one that is valid here."""
+
+
+class Forbidden(TallyError):
+    """This token may not do that."""
+
+
 class NotFound(TallyError):
     """Not Found."""
 

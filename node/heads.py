@@ -16,6 +16,8 @@ HEAD_BYTES_MAX = 1024  # a longer one is parsed each time
 END = b"\r\n\r\n"
 REQUEST_ID = b"\r\nX-Request-ID: "
 IDEMPOTENCY_KEY = b"\r\nIdempotency-Key: "
+BEARER = "Bearer "
+AUTHORIZATION = b"\r\nAuthorization: Bearer "
 _VISIBLE = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -35,6 +37,7 @@ class Whole(NamedTuple):
     idempotency_key: str | None
     request_id: str | None
     body: bytes
+    authorization: str | None = None  # cut out of the head as well, where there are tokens
 
 
 def whole_request(data: bytes) -> Whole | None:
@@ -55,6 +58,18 @@ def whole_request(data: bytes) -> Whole | None:
         if request_id is None:
             return None
     return Whole(template, key, request_id, data[end:])
+
+
+def guarded_request(data: bytes) -> Whole | None:
+    """`whole_request` where there are tokens: a head is remembered without the one that it came with."""
+    whole = whole_request(data)
+    if whole is None:
+        return None
+    at = whole.template.find(AUTHORIZATION)
+    if at < 0:
+        return whole
+    template, token = _cut(whole.template, at + len(AUTHORIZATION))
+    return None if token is None else whole._replace(template=template, authorization=BEARER + token)
 
 
 def _cut(head: bytes, start: int) -> tuple[bytes, str | None]:

@@ -17,6 +17,8 @@ Count = Literal[
     "api.mismatch",  # ... with another value
     "api.out_of_bounds",  # 409: the total would have passed a bound
     "api.bad_request",
+    "api.unauthorized",  # 401: no valid token
+    "api.forbidden",  # 403: a token that may not do that
     "api.unavailable",  # 503
 ]
 Timing = Literal["kv.dist.sync_to_db"]  # ms that one settling of the owned partitions took

@@ -25,6 +25,8 @@ from node.counters import Counters
 from node.door import Door
 from node.encoder import Encoder
 from node.errors import LogUnavailable, Unavailable
+from node.guard import Guard
+from node.guarded import GuardedLane
 from node.halves import Halves
 from node.heads import Heads
 from node.health import Health
@@ -43,6 +45,7 @@ from node.records import PostgresRecords
 from node.roller import Roller
 from node.rollup_table import RollupTable
 from node.routes import increment, ops, v1
+from node.routes.access import protect_both
 from node.routes.desk import Desk
 from node.routes.http import application
 from node.serve import Hypercorn, Server, Sockets, Uvicorn
@@ -113,6 +116,7 @@ class Parts:
         self._door = Door(Limiter(Rate.parse(config.rate_limit)), self.meter, config.trusted_proxies, config.strategy)
         self.meter.sources.append(self._door.meter_counted)
         self._windows = windows
+        self.guard = Guard.of(config)
         namespaces.watch(self._terms_changed)
         self.servers = self._build_servers()
 
@@ -166,6 +170,7 @@ class Parts:
         operations.register_blueprint(ops.health_blueprint(self.health))
         operations.register_blueprint(ops.ops_blueprint(self._describe, self._drain))
         operations.register_blueprint(ops.namespaces_blueprint(self.namespaces))
+        protect_both(public, operations, self.guard, door)
         return [self._public_server(public, door), Hypercorn(operations, [self.sockets.operations])]
 
     def _public_server(self, app: Quart, door: Door) -> Server:
@@ -173,7 +178,8 @@ class Parts:
             return Hypercorn(app, self.sockets.public)
         if not self._config.hot_lane:
             return Uvicorn(app, self.sockets.public)
-        return Uvicorn(app, self.sockets.public, partial(Lane, door, self._intake, self._values, Heads(), Encoder()))
+        lane = Lane if self.guard is None else partial(GuardedLane, self.guard)
+        return Uvicorn(app, self.sockets.public, partial(lane, door, self._intake, self._values, Heads(), Encoder()))
 
     # --- what a part asks of the others, or tells them -------------------------------------------------------------
 

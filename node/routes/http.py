@@ -108,7 +108,7 @@ async def _as_asked(response: Response) -> Response:
     return response
 
 
-def _refused(error: HTTPException) -> Response:
+async def _refused(error: HTTPException) -> Response:
     code = error.code or 500
     response = respond(of_error(REFUSALS.get(code, BadRequest if code < 500 else Unavailable)()))
     if code == 405 and (allow := error.get_response().headers.get("Allow")):
@@ -116,6 +116,6 @@ def _refused(error: HTTPException) -> Response:
     return response
 
 
-def _failed(error: Exception) -> Response:
+async def _failed(error: Exception) -> Response:
     log.error("a request failed", exc_info=error)
     return respond(of_error(TallyError("Internal Server Error.")))
