@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import asyncpg
 
+from node.errors import Misconfigured
 from node.postgres import LONG_S
 
 LOCK = 0x7A11F  # of pg_advisory_lock: "tally", more or less
@@ -27,12 +28,18 @@ async def migrate(connection: asyncpg.Connection) -> list[str]:
     """Applies what is missing; -> the names applied. Several nodes may call it at once: they wait for each other."""
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations "
-            "(version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
+        if not await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL"):
+            await connection.execute(
+                "CREATE TABLE schema_migrations "
+                "(version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
         done = {row["version"] for row in await connection.fetch("SELECT version FROM schema_migrations")}
         return [name for version, name, sql in migrations() if await _apply(connection, done, version, name, sql)]
+    except asyncpg.InsufficientPrivilegeError as error:  # a role that may only use what is there already
+        raise Misconfigured(
+            f"the schema is not what this version needs, and this role may not change it ({error}): "
+            "run `python3 -m cluster migrate` and then deploy/postgres/roles.sql as the schema's owner"
+        ) from error
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
 

@@ -1,4 +1,7 @@
-"""Every port, as its in-memory twin and as the real thing; fakeredis between them where Lua alone is in question."""
+"""Every port, as its in-memory twin and as the real thing; fakeredis between them where Lua alone is in question.
+
+On real servers it is used with the rights that deploy/ gives to nodes, and no others.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,23 @@ from cluster.registry import Registry
 from node.log import RedisLog, lane_key
 from node.ports import Log, Store
 from node.store import PostgresStore
+from tests.conftest import Servers
+from tests.rights import as_acl_user, as_node_role
 from tests.twins.fakeredis import FakeRedisLog
 from tests.twins.log import MemoryLog
 from tests.twins.store import MemoryStore
 
 PARTITIONS = 8
+
+
+@pytest.fixture
+def node_redis_url(redis_url: str) -> str:
+    return as_acl_user(redis_url)
+
+
+@pytest.fixture
+def node_dsn(servers: Servers, postgres_dsn: str) -> str:
+    return servers.run(as_node_role(postgres_dsn))
 
 
 @pytest.fixture(params=["memory", "fakeredis", pytest.param("redis", marks=pytest.mark.redis)])
@@ -27,7 +42,7 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
             async with FakeAsyncRedis() as redis:
                 yield FakeRedisLog(redis, lane_key(0), PARTITIONS)
         case _:
-            log = RedisLog.open(request.getfixturevalue("redis_url"), 0, PARTITIONS)
+            log = RedisLog.open(request.getfixturevalue("node_redis_url"), 0, PARTITIONS)
             yield log
             await log.close()
 
@@ -37,7 +52,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     if request.param == "memory":
         yield MemoryStore(PARTITIONS)
         return
-    store = await PostgresStore.open(request.getfixturevalue("postgres_dsn"), PARTITIONS)
+    store = await PostgresStore.open(request.getfixturevalue("node_dsn"), PARTITIONS)
     yield store
     await store.close()
 
@@ -50,6 +65,6 @@ async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
         return
     from cluster.registry import connect
 
-    registry = connect(request.getfixturevalue("redis_url"), lease_ms=400)
+    registry = connect(request.getfixturevalue("node_redis_url"), lease_ms=400)
     yield registry
     await registry.close()

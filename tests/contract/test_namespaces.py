@@ -22,7 +22,7 @@ async def table(request: pytest.FixtureRequest) -> AsyncIterator[NamespaceStore]
     if request.param == "memory":
         yield MemoryNamespaces()
         return
-    store = await PostgresStore.open(request.getfixturevalue("postgres_dsn"), 8)
+    store = await PostgresStore.open(request.getfixturevalue("node_dsn"), 8)
     yield NamespaceTable(store.postgres, WINDOW_S)
     await store.close()
 

@@ -25,8 +25,8 @@ SPAN = timedelta(days=40)
 
 
 @pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(postgres_dsn, PARTITIONS)
+async def store(node_dsn: str) -> AsyncIterator[PostgresStore]:
+    store = await PostgresStore.open(node_dsn, PARTITIONS)
     yield store
     await store.close()
 
@@ -38,12 +38,12 @@ async def history(records: PostgresRecords, key: str, step: HistoryStep) -> list
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_history_has_what_was_counted_in_every_step(
-    strategy: str, store: PostgresStore, redis_url: str, postgres_dsn: str
+    strategy: str, store: PostgresStore, node_redis_url: str, node_dsn: str
 ) -> None:
     table, records = NamespaceTable(store.postgres, 60), PostgresRecords(store.postgres)
     namespace = await table.change("shop", {"strategy": strategy, "history": True, "negative_allowed": True})
     plain = await table.change("plain", {"strategy": strategy})
-    async with on_servers(namespace, redis_url, postgres_dsn) as cluster:
+    async with on_servers(namespace, node_redis_url, node_dsn) as cluster:
         node = await cluster.node()
         many = [
             Increment("shop:a", 5),
@@ -132,12 +132,12 @@ async def test_old_minutes_and_hours_are_forgotten_and_days_are_kept(store: Post
 
 
 async def test_rolled_up_increments_are_kept_as_long_as_their_namespace_says(
-    store: PostgresStore, redis_url: str, postgres_dsn: str
+    store: PostgresStore, node_redis_url: str, node_dsn: str
 ) -> None:
     table = NamespaceTable(store.postgres, 60)
     for name, days in (("never", 0), ("week", 7), ("ever", None)):
         await table.change(name, {"strategy": "rollup", "keep_days": days})
-    async with on_servers(Namespace("ever", "rollup"), redis_url, postgres_dsn) as cluster:
+    async with on_servers(Namespace("ever", "rollup"), node_redis_url, node_dsn) as cluster:
         node = await cluster.node()
         for name in ("never", "week", "ever"):
             await node.add_many(Namespace(name, "rollup"), [Increment(f"{name}:a", 1, "x"), Increment(f"{name}:a", 2)])

@@ -37,7 +37,7 @@ async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
         async with in_memory(namespace) as cluster:
             yield cluster
     else:
-        urls = request.getfixturevalue("redis_url"), request.getfixturevalue("postgres_dsn")
+        urls = request.getfixturevalue("node_redis_url"), request.getfixturevalue("node_dsn")
         async with on_servers(namespace, *urls) as cluster:
             yield cluster
 
@@ -321,7 +321,7 @@ async def test_a_counter_that_cannot_be_taken_off_at_once_says_so(cluster: Clust
 @pytest.mark.postgres
 @pytest.mark.parametrize("strategy", ["sync", "rollup"])
 async def test_a_connection_that_breaks_before_the_commit_costs_nothing(
-    strategy: StrategyName, redis_url: str, postgres_dsn: str
+    strategy: StrategyName, node_redis_url: str, node_dsn: str, postgres_dsn: str
 ) -> None:
     """Another holds what the group needs; meanwhile the server ends the group's connection, again and again."""
     hold = {
@@ -329,7 +329,7 @@ async def test_a_connection_that_breaks_before_the_commit_costs_nothing(
         "rollup": "LOCK TABLE increments IN EXCLUSIVE MODE",
     }
     namespace = Namespace("shop", strategy, WINDOW_S)
-    async with on_servers(namespace, redis_url, postgres_dsn) as cluster:
+    async with on_servers(namespace, node_redis_url, node_dsn) as cluster:
         node = await cluster.node()
         assert await add(cluster, node, value=1) == Added(Outcome.COUNTED, 1)
         other, admin = [await asyncpg.connect(postgres_dsn) for _ in range(2)]
