@@ -24,7 +24,7 @@ from cluster.local.fleet import NODES_MAX
 from cluster.local.folder import Folder
 from cluster.local.launcher import Launcher, Options
 from cluster.local.report import JsonReporter, Reporter, TerminalReporter
-from cluster.local.state import ClusterState, NodeState
+from cluster.local.state import ClusterState, NodeState, without_password
 from cluster.service.cli import balancer, migrate
 from cluster.service.token import token
 
@@ -120,8 +120,8 @@ def _print_status(now: status.Status) -> None:
     console.print(nodes_table(rows, more=("id", "partitions")))
     epoch = "unknown: the registry does not answer" if now.epoch is None else str(now.epoch)
     nginx = f"pid {now.nginx}" if now.nginx else "none, the nodes share the port"
-    named = [("epoch", epoch), ("public", now.public_url), ("redis", now.redis_url), ("nginx", nginx)]
-    for name, value in [*named, ("postgres", now.postgres_dsn)]:
+    named = [("epoch", epoch), ("public", now.public_url), ("redis", without_password(now.redis_url)), ("nginx", nginx)]
+    for name, value in [*named, ("postgres", without_password(now.postgres_dsn))]:
         console.print(f"{name:>9}  {value}", markup=False, highlight=False)
 
 

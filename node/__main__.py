@@ -26,7 +26,8 @@ def main() -> int:
     except (OSError, TOMLDecodeError) as error:
         print(f"the settings file {sys.argv[1]} cannot be read: {error}", file=sys.stderr)
         return 2
-    set_up(settings.log_format, settings.log_level)
+    secrets = config.secrets_of(settings.redis_url, settings.postgres_dsn)
+    set_up(settings.log_format, settings.log_level, secrets)
     points.arm(settings.kill_point)
     log = logging.getLogger("node")
     try:

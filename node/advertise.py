@@ -19,11 +19,11 @@ LOOK_S = 1.0
 Where = tuple[str, int]  # host and port that a listener is bound to
 
 
-def url_of(listener: Where, advertised: str) -> str:
-    """http://host:port of a listener; `advertised` empty = its own address, or for any address the host name's."""
+def url_of(listener: Where, advertised: str, scheme: str = "http") -> str:
+    """scheme://host:port of a listener; `advertised` empty = its own address, or for any address the host name's."""
     host, port = listener
     host = advertised or (socket.gethostbyname(socket.gethostname()) if host in ("0.0.0.0", "::") else host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def own_address(alias: str) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -23,6 +24,7 @@ from node.terms import DEFAULT_STRATEGY, StrategyName
 from node.tokens import parse_tokens
 
 SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "postgres_dsn": ("postgresql", "postgres")}
+SECRET_CHARS_MIN = 6
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -81,6 +83,11 @@ class Config(BaseSettings):
         "strangers out",
     )
 
+    tls_cert: str = Field("", description="PEM file of the public listener's certificate chain; empty = no TLS")
+    tls_key: str = Field("", validate_default=True, description="PEM file of its key")
+    ops_tls_cert: str = Field("", description="likewise for the operations listener")
+    ops_tls_key: str = Field("", validate_default=True, description="PEM file of its key")
+
     drain_notice_ms: int = Field(
         1500, ge=0, le=60_000, description="a leaving node serves on so long, for its proxies to notice"
     )
@@ -98,6 +105,14 @@ class Config(BaseSettings):
     def _networks(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("tls_key", "ops_tls_key")
+    @classmethod
+    def _beside_a_certificate(cls, value: str, info: ValidationInfo) -> str:
+        cert = (info.field_name or "").replace("key", "cert")
+        if bool(value) != bool(info.data.get(cert)):
+            raise ValueError(f"TALLY_{cert.upper()} and its key belong together: set both, or none")
         return value
 
     @field_validator("tokens")
@@ -136,6 +151,8 @@ class Config(BaseSettings):
         schemes = SCHEMES[info.field_name or ""]
         if value.partition("://")[0] not in schemes:  # the value may hold a password: it is not repeated
             raise ValueError(f"a URL that begins with {'://, '.join(schemes)}:// is needed")
+        if not _has_ports(value):  # a driver's message would have what stands there, maybe a piece of a password
+            raise ValueError("its port is no number: is everything odd in its password percent-encoded?")
         return value
 
     @field_validator("kill_point")
@@ -162,6 +179,23 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = TomlConfigSettingsSource(settings_cls, toml_file=cls.model_config.get("toml_file"))
         return init_settings, env_settings, toml
+
+
+def _has_ports(url: str) -> bool:
+    """Whether ports are numbers, where a URL has them. One of Postgres may have several hosts."""
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    except ValueError:
+        return False
+    ports = [port for host in hosts for _, colon, port in [host.rpartition("]")[2].partition(":")] if colon]
+    return all(port.isascii() and port.isdigit() for port in ports)
+
+
+def secrets_of(*urls: str) -> list[str]:
+    """The passwords in URLs, as they are written there and as they are. Those of a few letters are also words."""
+    written = [password for url in urls if (password := urlsplit(url).password)]
+    found = {form for password in written for form in (password, unquote(password))}
+    return sorted((secret for secret in found if len(secret) >= SECRET_CHARS_MIN), key=len, reverse=True)
 
 
 def is_loopback(host: str) -> bool:

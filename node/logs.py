@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
 
-def set_up(log_format: str, level: str) -> None:
-    """Routes the standard library's loggers, ours and the servers', through structlog."""
+class Redacting(structlog.stdlib.ProcessorFormatter):
+    """Writes lines without the secrets that what is told may have in it."""
+
+    def __init__(self, secrets: Sequence[str], **rest: Any) -> None:
+        super().__init__(**rest)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line
+
+
+def set_up(log_format: str, level: str, secrets: Sequence[str] = ()) -> None:
+    """Routes the standard library's loggers, ours and the servers', through structlog. `secrets` are left out of it:
+    what a driver says of its trouble may have them.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -23,7 +41,8 @@ def set_up(log_format: str, level: str) -> None:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        Redacting(
+            secrets,
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )

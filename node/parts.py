@@ -48,7 +48,7 @@ from node.routes import increment, ops, v1
 from node.routes.access import protect_both
 from node.routes.desk import Desk
 from node.routes.http import application
-from node.serve import Hypercorn, Server, Sockets, Uvicorn
+from node.serve import Hypercorn, Server, Sockets, Tls, Uvicorn
 from node.settler import Settler
 from node.store import PostgresStore
 from node.strategies.direct import Direct, DirectIntake, DirectReader
@@ -171,15 +171,19 @@ class Parts:
         operations.register_blueprint(ops.ops_blueprint(self._describe, self._drain))
         operations.register_blueprint(ops.namespaces_blueprint(self.namespaces))
         protect_both(public, operations, self.guard, door)
-        return [self._public_server(public, door), Hypercorn(operations, [self.sockets.operations])]
+        config = self._config
+        tls = Tls.of(config.ops_tls_cert, config.ops_tls_key)
+        return [self._public_server(public, door), Hypercorn(operations, [self.sockets.operations], tls)]
 
     def _public_server(self, app: Quart, door: Door) -> Server:
-        if self._config.server == "hypercorn":
-            return Hypercorn(app, self.sockets.public)
-        if not self._config.hot_lane:
-            return Uvicorn(app, self.sockets.public)
+        config, sockets = self._config, self.sockets.public
+        tls = Tls.of(config.tls_cert, config.tls_key)
+        if config.server == "hypercorn":
+            return Hypercorn(app, sockets, tls)
+        if not config.hot_lane:
+            return Uvicorn(app, sockets, tls=tls)
         lane = Lane if self.guard is None else partial(GuardedLane, self.guard)
-        return Uvicorn(app, self.sockets.public, partial(lane, door, self._intake, self._values, Heads(), Encoder()))
+        return Uvicorn(app, sockets, partial(lane, door, self._intake, self._values, Heads(), Encoder()), tls)
 
     # --- what a part asks of the others, or tells them -------------------------------------------------------------
 

@@ -192,7 +192,8 @@ class LimitedProtocol(HttpToolsProtocol):
         lines = [STATUS_LINE[self.refusal], *(b"%s: %s\r\n" % header for header in headers), b"\r\n", body]
         self._unset_keepalive_if_required()
         self.transport.write(b"".join(lines))
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS cannot; `Connection: close` says it too
+            self.transport.write_eof()
         self.flow.resume_reading()
         self._linger(0)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import uvicorn
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -17,6 +18,7 @@ from hypercorn.config import Config as HypercornConfig
 
 from node.advertise import Where, url_of
 from node.config import Config
+from node.errors import Misconfigured
 from node.protocol import LimitedProtocol
 
 BACKLOG = 2048
@@ -53,6 +55,7 @@ class Sockets:
             self.public.append(listen(config.host, config.shared_port, shared=True))
         # Noted now: a server may take a socket over, and then it can be asked no more.
         self._bound: list[Where] = [each.getsockname()[:2] for each in (self.public[0], self.operations)]
+        self._schemes = ["https" if cert else "http" for cert in (config.tls_cert, config.ops_tls_cert)]
 
     def __enter__(self) -> Sockets:
         return self
@@ -63,8 +66,30 @@ class Sockets:
 
     def urls(self, host: str) -> tuple[str, str]:
         """Of the public listener and of the operations listener, for others; `host` empty = the listeners' own."""
-        public, operations = self._bound
-        return url_of(public, host), url_of(operations, host)
+        public, operations = (url_of(at, host, scheme) for at, scheme in zip(self._bound, self._schemes, strict=True))
+        return public, operations
+
+
+class Tls(NamedTuple):
+    """Two PEM files."""
+
+    cert: str
+    key: str
+
+    @classmethod
+    def of(cls, cert: str, key: str) -> Tls | None:
+        """None for none. Errors: Misconfigured when they cannot be used: better now than at the first client."""
+        if not cert:
+            return None
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=_unknown)
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            raise Misconfigured(f"TLS cannot be spoken with {cert} and {key}: {error}") from error
+        return cls(cert, key)
+
+
+def _unknown() -> str:
+    raise ValueError("a key without a passphrase is needed")
 
 
 class Server(Protocol):
@@ -80,7 +105,9 @@ class Server(Protocol):
 class Uvicorn(uvicorn.Server):
     """uvicorn on given sockets; `protocol` makes the protocol of each connection."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket], protocol: Any = LimitedProtocol) -> None:
+    def __init__(
+        self, app: Any, sockets: Sequence[socket.socket], protocol: Any = LimitedProtocol, tls: Tls | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -94,6 +121,8 @@ class Uvicorn(uvicorn.Server):
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
+            ssl_certfile=tls and tls.cert,
+            ssl_keyfile=tls and tls.key,
         )
         super().__init__(config)
         self._sockets = list(sockets)
@@ -117,7 +146,7 @@ class Uvicorn(uvicorn.Server):
 class Hypercorn:
     """Hypercorn on given sockets."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, app: Any, sockets: Sequence[socket.socket], tls: Tls | None = None) -> None:
         self._app = app
         self._stop = asyncio.Event()
         self._config = HypercornConfig()
@@ -127,6 +156,8 @@ class Hypercorn:
         self._config.accesslog = None
         self._config.errorlog = None
         self._config.graceful_timeout = 1.0
+        if tls is not None:
+            self._config.certfile, self._config.keyfile = tls
 
     async def run(self) -> None:
         await hypercorn_serve(self._app, self._config, shutdown_trigger=self._stop.wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,11 @@ ROLES = DEPLOY / "postgres" / "roles.sql"
 ACL = DEPLOY / "redis" / "users.acl"
 
 
+def users_file(password: str) -> str:
+    """users.acl as it is put beside a Redis."""
+    return ACL.read_text().replace("SHA256", sha256(password.encode()).hexdigest())
+
+
 def as_acl_user(redis_url: str) -> str:
     """The URL of the user of users.acl, made on this server as a file of users would make it."""
     (line,) = [line for line in ACL.read_text().splitlines() if line.startswith("user tally ")]
@@ -24,17 +30,14 @@ def as_acl_user(redis_url: str) -> str:
     return redis_url.replace("://", f"://{name}:tally@")
 
 
-async def as_node_role(postgres_dsn: str) -> str:
+async def as_node_role(postgres_dsn: str, password: str = "tally") -> str:
     """The DSN of roles.sql's role, in a database that its owner has brought up to date."""
     connection = await asyncpg.connect(postgres_dsn)
     try:
         await migrate(connection)
         await connection.execute(ROLES.read_text())
-        await connection.execute("ALTER ROLE tally_node LOGIN PASSWORD 'tally'")
+        await connection.execute(f"ALTER ROLE tally_node LOGIN PASSWORD '{password}'")
     finally:
         await connection.close()
-    return (
-        urlsplit(postgres_dsn)
-        ._replace(netloc=f"tally_node:tally@{urlsplit(postgres_dsn).netloc.rpartition('@')[2]}")
-        .geturl()
-    )
+    given = urlsplit(postgres_dsn)
+    return given._replace(netloc=f"tally_node:{password}@{given.netloc.rpartition('@')[2]}").geturl()

@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster.local.errors import LocalError
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown. Programs find the whole one in `status --json`."""
+    return re.sub(r"(?<=://)([^/@]*?):[^@]*@", r"\1:***@", url)
 
 
 @dataclass

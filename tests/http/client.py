@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import quote
 
@@ -137,10 +138,11 @@ class Front:
     port: int
     ledger: Ledger
     extra: bytes = b""
+    tls: SSLContext | None = None
 
     @asynccontextmanager
     async def connect(self, source: str = STRANGER) -> AsyncIterator[Connection]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0), ssl=self.tls)
         try:
             yield Connection(reader, writer)
         finally:

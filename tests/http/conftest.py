@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from ssl import SSLContext
 from urllib.request import urlopen
 
 import asyncpg
@@ -29,13 +30,20 @@ PORTS = Ports()
 
 
 @contextmanager
-def running(command: list[str], log: Path, port: int, path: str, env: dict[str, str] | None = None) -> Iterator[None]:
-    """A process that answers at http://127.0.0.1:<port><path>; at the end SIGTERM, and it must end in good order."""
+def running(
+    command: list[str],
+    log: Path,
+    port: int,
+    path: str,
+    env: dict[str, str] | None = None,
+    tls: SSLContext | None = None,
+) -> Iterator[None]:
+    """A process that answers at http(s)://127.0.0.1:<port><path>; at the end SIGTERM, and it must end in good order."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         give_up_at = time.monotonic() + DEADLINE_S
-        while not answers(port, path):
+        while not answers(port, path, tls):
             assert process.poll() is None, f"{command} ended:\n{log.read_text()}"
             assert time.monotonic() < give_up_at, f"{command} does not answer:\n{log.read_text()}"
             time.sleep(0.02)
@@ -48,16 +56,19 @@ def running(command: list[str], log: Path, port: int, path: str, env: dict[str, 
             process.wait()
 
 
-def answers(port: int, path: str) -> bool:
+def answers(port: int, path: str, tls: SSLContext | None = None) -> bool:
     try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        url = f"http{'s' if tls else ''}://127.0.0.1:{port}{path}"
+        with urlopen(url, timeout=5, context=tls) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
 
 
 @contextmanager
-def running_node(servers: Servers, dsn: str, log: Path, **settings: str) -> Iterator[int]:
+def running_node(
+    servers: Servers, dsn: str, log: Path, tls: SSLContext | None = None, **settings: str
+) -> Iterator[int]:
     """A node's public port, while it runs. Only 127.0.0.1, where nginx is, is a trusted proxy."""
     port = PORTS.take(f"node-{os.urandom(4).hex()}")
     env = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
@@ -73,7 +84,7 @@ def running_node(servers: Servers, dsn: str, log: Path, **settings: str) -> Iter
         "TALLY_DRAIN_NOTICE_MS": "0",
         **{f"TALLY_{name.upper()}": value for name, value in settings.items()},
     }
-    with running([sys.executable, "-W", "error", "-m", "node"], log, port, "/readyz", env):
+    with running([sys.executable, "-W", "error", "-m", "node"], log, port, "/readyz", env, tls):
         yield port
     assert "Traceback" not in log.read_text(), log.read_text()
 

@@ -9,7 +9,7 @@ from tomllib import TOMLDecodeError
 import pytest
 from pydantic import ValidationError
 
-from node.config import Config, load
+from node.config import Config, load, secrets_of
 
 
 @pytest.fixture
@@ -92,6 +92,13 @@ def test_trusted_proxies_are_networks_separated_by_commas(env, text: str, networ
         ("redis_url", "127.0.0.1:6379"),
         ("redis_url", ""),
         ("postgres_dsn", "host=localhost"),
+        ("postgres_dsn", "postgresql://user:pass/word@localhost/tally"),
+        ("postgres_dsn", "postgresql://[::1/tally"),
+        ("redis_url", "redis://:pass#word@localhost"),
+        ("tls_key", "key.pem"),
+        ("ops_tls_key", "key.pem"),
+        ("tokens", "x"),
+        ("allow_anonymous", "perhaps"),
         ("log_format", "xml"),
         ("log_level", "loud"),
         ("kill_point", "nowhere:1"),
@@ -111,6 +118,48 @@ def test_every_bad_setting_is_named_at_once(env) -> None:
     with pytest.raises(ValidationError) as caught:
         load()
     assert bad_names(caught.value) == {"port", "lease_ms", "rate_limit", "trusted_proxies"}
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:p@h1:5432,h2:5433/tally?target_session_attrs=primary",
+        "postgresql://u:p%2Fq@[::1]:5432/tally",
+        "postgresql:///tally?host=/run/postgresql",
+        "postgresql://localhost/tally",
+    ],
+)
+def test_a_dsn_may_have_several_hosts_or_none(env, dsn: str) -> None:
+    env(postgres_dsn=dsn)
+    assert load().postgres_dsn == dsn
+
+
+def test_a_certificate_without_its_key_is_refused(env) -> None:
+    env(tls_cert="cert.pem")
+    with pytest.raises(ValidationError) as caught:
+        load()
+    assert bad_names(caught.value) == {"tls_key"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_a_node_on_loopback_needs_no_tokens(env, host: str) -> None:
+    env(host=host, ops_host=host)
+    assert load().host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.1.2.3", "tally.example", "::ffff:10.1.2.3"])
+def test_one_that_others_reach_needs_tokens_or_a_word(env, host: str) -> None:
+    env(host=host)
+    with pytest.raises(ValidationError, match="TALLY_TOKENS_FILE") as caught:
+        load()
+    assert bad_names(caught.value) == {"allow_anonymous"}
+    for settings in ({"allow_anonymous": "true"}, {"tokens_file": "tokens"}, {"tokens": f"{'0' * 64} read a"}):
+        assert Config(host=host, **settings).host == host
+
+
+def test_the_passwords_of_urls_are_secrets_as_they_are_written_and_as_they_are() -> None:
+    urls = "redis://:hunter2%2Fhunter2@h", "postgresql://tally:tally@h/tally", "redis://h"
+    assert secrets_of(*urls) == ["hunter2%2Fhunter2", "hunter2/hunter2"]
 
 
 def test_the_message_of_a_bad_url_does_not_repeat_its_password(env) -> None:

@@ -6,9 +6,22 @@ from pathlib import Path
 import pytest
 
 from cluster.local.errors import LocalError
-from cluster.local.state import ClusterState, NodeState
+from cluster.local.state import ClusterState, NodeState, without_password
 
 STATE = ClusterState(launcher=7, nodes=[NodeState("n1", "http://a", "http://b", pid=8)], ports={"n1": 20_001})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://:secret@h:1/0", "redis://:***@h:1/0"),
+        ("postgresql://tally:s%2F:@h:1/tally", "postgresql://tally:***@h:1/tally"),
+        ("postgresql://tally@h/tally", "postgresql://tally@h/tally"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
