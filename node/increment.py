@@ -33,6 +33,7 @@ _PLAIN_BODY = re.compile(
 )
 _FORM_VALUE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unclosed one too, or each of its quotes would be tried
+_BRACKET = re.compile(r"[\[\]{}]")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)"?', re.IGNORECASE)
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -200,7 +201,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 def json_value(body: bytes) -> Any:
     """JSON, read strictly: UTF-8 only, no duplicate member, no NaN, bounded depth. Errors: BadRequest."""
     text = _text(body)
-    if _depth(text) > DEPTH_MAX:
+    if _is_deep(text):
         raise BadRequest
     try:
         return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
@@ -239,10 +240,11 @@ def _text(raw: bytes) -> str:
         raise BadRequest from None
 
 
-def _depth(text: str) -> int:
-    """How deep the brackets nest, strings left out: json.loads itself fails at a depth that varies with the stack."""
-    depth = deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _is_deep(text: str) -> bool:
+    """Whether brackets nest deeper than DEPTH_MAX, strings left out: json.loads fails somewhere, by the stack."""
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > DEPTH_MAX:
+            return True
+    return False

@@ -1,5 +1,5 @@
-"""At most so many requests per client address and path; aiolimiter's leaky bucket for each, a bounded number of
-them.
+"""At most so many requests per client address and path, of IPv6 per /64; aiolimiter's leaky bucket for each, a bounded
+number of them.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address
 
 from aiolimiter import AsyncLimiter
 
@@ -42,6 +44,16 @@ class Bucket(AsyncLimiter):
         return True
 
 
+@lru_cache(maxsize=BUCKETS_MAX)
+def network_of(client: str) -> str:
+    """The /64 that an IPv6 address is in: who has one has as many addresses as he likes."""
+    try:
+        address = IPv6Address(client)
+    except ValueError:
+        return client
+    return client if address.ipv4_mapped else address.exploded[:19]
+
+
 class Limiter:
     """Who may make another request now. The limit is this node's: a client that reaches n nodes has n times as much."""
 
@@ -58,7 +70,7 @@ class Limiter:
     def admit(self, client: str, path: str) -> bool:
         if not self._rate.requests:
             return True
-        name = hash((client, path))
+        name = hash((network_of(client) if ":" in client else client, path))
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self._rate.requests, self._rate.period_s)

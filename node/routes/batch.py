@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
 from quart import Blueprint, Response, request
 
 from node.answers import Answer, of_error
-from node.batch import describe, increments_of, parse_batch, results, worst
+from node.batch import Given, describe, increments_of, quick_batch, results, strict_batch, worst
 from node.door import Door
 from node.errors import PayloadTooLarge, TallyError, TooManyNamespaces
 from node.increment import valid_namespace
@@ -16,8 +17,10 @@ from node.namespaces import Namespaces
 from node.routes.http import body, only, peer, respond
 from node.routes.openapi import READING, tells
 from node.strategy import Strategy
-from node.terms import StrategyName
+from node.terms import Namespace, StrategyName
 from node.v1 import models
+
+SHORT_BYTES = 32 * 1024
 
 
 def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyName, Strategy]) -> Blueprint:
@@ -35,7 +38,7 @@ def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyNa
             by_proxy = door.admit(peer(), request.headers.get("X-Real-IP"), request.path)
             request_id = only("X-Request-ID") if by_proxy else None
             namespace = await namespaces.expected(valid_namespace(ns))
-            given = parse_batch(only("Content-Type"), await body(), namespace)
+            given = await _parsed(only("Content-Type"), await body(), namespace)
             increments = increments_of(ns, given, request_id)
             if increments:
                 namespace = await namespaces.found(ns)
@@ -53,3 +56,13 @@ def blueprint(door: Door, namespaces: Namespaces, strategies: Mapping[StrategyNa
         return respond(Answer(503, answer.body[:-1] + b"," + msgspec.json.encode(described)[1:], answer.headers))
 
     return routes
+
+
+async def _parsed(content_type: str | None, data: bytes, namespace: Namespace) -> list[Given]:
+    """What is long and odd is read in a thread: nobody else waits for it longer than a few milliseconds."""
+    given = quick_batch(content_type, data, namespace)
+    if given is not None:
+        return given
+    if len(data) <= SHORT_BYTES:
+        return strict_batch(content_type, data, namespace)
+    return await asyncio.to_thread(strict_batch, content_type, data, namespace)

@@ -15,6 +15,7 @@ from node import batch
 from node.answers import Answer, as_problem, of_error
 from node.errors import BadRequest, MethodNotAllowed, NotFound, PayloadTooLarge, TallyError, Unavailable
 from node.increment import BODY_BYTES_MAX
+from node.routes.large import LargeBodies
 from node.v1.bodies import KEYS_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def application(name: str) -> Quart:
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.after_request(_as_asked)
+    app.asgi_app = LargeBodies(app.asgi_app)  # type: ignore[method-assign]
     return app
 
 

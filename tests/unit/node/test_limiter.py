@@ -81,3 +81,20 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("rate", "seconds"), [((1000, 5), 1), ((5, 5), 1), ((1, 60), 60), ((7, 60), 9), ((0, 1), 1)])
 def test_retry_after_is_when_one_request_has_room_again(rate: tuple[int, int], seconds: int) -> None:
     assert Limiter(Rate(*rate)).retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:0:1::1", "2001:DB8::1:0:0:0:2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("::1", "10.0.0.1", False),
+        ("no:address", "no:other", False),
+    ],
+)
+async def test_the_addresses_of_one_ipv6_network_are_one_client(one: str, other: str, alike: bool) -> None:
+    limiter = Limiter(Rate(1, 3600))
+    assert limiter.admit(one, "/")
+    assert limiter.admit(other, "/") is not alike
