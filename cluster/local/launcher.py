@@ -68,6 +68,12 @@ class Options:
         return self.environment.get("TALLY_RATE_LIMIT") or "0"
 
     @property
+    def host(self) -> str:
+        """What nginx listens on: every address (empty) only where there are tokens, or strangers are welcome."""
+        told = ("TALLY_TOKENS", "TALLY_TOKENS_FILE", "TALLY_ALLOW_ANONYMOUS")
+        return "" if any(self.environment.get(name) for name in told) else HOST
+
+    @property
     def partitions(self) -> int:
         return self._positive("TALLY_PARTITIONS", PARTITIONS)
 
@@ -223,7 +229,7 @@ class Launcher:
 
     async def _start_front(self, nginx: Path, port: int) -> supply.Supply:
         version = await asyncio.to_thread(programs.nginx_version, nginx)
-        balancer = Balancer(self._folder.nginx, port, nginx)
+        balancer = Balancer(self._folder.nginx, port, nginx, host=self._options.host)
         balancer.prepare()
         self._vital.run(self._follow(balancer))
         log = self._folder.logs / "nginx.log"

@@ -151,15 +151,40 @@ async def test_a_batch_needs_a_token_of_its_namespace(front: Front) -> None:
 
     for namespace, token, status in (
         ("other", OTHER, 200),
-        ("%6Fther", OTHER, 200),
+        ("%6Fther", OTHER, 403),  # the name as it stands there, which is none
         ("other", COUNTS, 403),
         ("default", OTHER, 403),
-        ("other%2F..%2Fdefault", OTHER, 404),
+        ("other%2F..%2Fdefault", OTHER, 403),
         ("more", OTHER, 403),
         ("more", "x", 401),
     ):
         assert (await front.ask(batch(namespace, token))).status == status, (namespace, token)
     front.ledger.count("a", 0)
+
+
+async def test_every_route_of_v1_asks_for_its_scope_in_its_namespace(front: Front) -> None:
+    """Whatever else is right or wrong with the request: 401 and 403 come before it is looked at."""
+    routes = {
+        ("POST", "/v1/{}/increments"): {COUNTS: 0, READS: 403},
+        ("POST", "/v1/{}/increments/batch"): {COUNTS: 0, READS: 403},
+        ("GET", "/v1/{}/counters/x"): {COUNTS: 403, READS: 0},
+        ("GET", "/v1/{}/counters"): {COUNTS: 403, READS: 0},
+        ("POST", "/v1/{}/counters/read"): {COUNTS: 403, READS: 0},
+        ("GET", "/v1/{}/counters/x/history"): {COUNTS: 403, READS: 0},
+        ("HEAD", "/v1/{}/counters/x/watch"): {COUNTS: 403, READS: 0},
+        ("GET", "/v1/{}/receipts"): {COUNTS: 403, READS: 0},
+        ("POST", "/v1/{}/counters/x/reset"): {COUNTS: 403, READS: 403},
+    }
+    for (method, target), statuses in routes.items():
+        for token, status in {None: 401, "x": 401, OTHER: 403, ADMIN: 0, **statuses}.items():
+            headers = {} if token is None else bearing(token)
+            sent = request(method, target.format("default"), b"[]" if method == "POST" else b"", **headers)
+            answer = await front.ask(sent)
+            assert answer.status == status or (status == 0 and answer.status in (200, 400, 404)), (
+                method,
+                target,
+                token,
+            )
 
 
 async def test_the_operations_listener_needs_who_may_everything(guarded: Guarded) -> None:

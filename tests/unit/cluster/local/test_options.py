@@ -26,3 +26,9 @@ def test_a_dead_node_stays_dead_for_longer_than_a_lease() -> None:
 def test_settings_that_make_no_sense_are_named(text: str) -> None:
     with pytest.raises(LocalError, match="TALLY_PARTITIONS"):
         _ = options(TALLY_PARTITIONS=text).partitions
+
+
+def test_strangers_reach_the_public_port_only_where_there_are_tokens_or_they_are_welcome() -> None:
+    assert options().host == options(TALLY_ALLOW_ANONYMOUS="").host == "127.0.0.1"
+    for told in ("TALLY_TOKENS", "TALLY_TOKENS_FILE", "TALLY_ALLOW_ANONYMOUS"):
+        assert options(**{told: "true"}).host == ""
