@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from cluster.attack import bearer
 from cluster.attack.audit import History, Outcome
 from cluster.attack.bounds import Bounds
 from cluster.attack.plan import Increment
@@ -82,7 +83,9 @@ async def run(
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, use_dns_cache=True, keepalive_timeout=KEEP_ALIVE_S)
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, auto_decompress=False, headers=bearer.headers()
+    ) as session:
         sender = _Sender(session, Route(url, namespace), tally)
         beside = [asyncio.create_task(_tick(every_second))]
         if reads_per_s:

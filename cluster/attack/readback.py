@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import aiohttp
 import asyncpg
 
+from cluster.attack import bearer
 from cluster.attack.route import Route
 
 READERS = 16
@@ -32,7 +33,8 @@ async def counted(url: str, keys: Sequence[str], namespace: str | None = None) -
     found: Values = {}
     route = Route(url, namespace)
     waiting = iter(keys)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=timeout, headers=bearer.headers()) as session:
 
         async def reader() -> None:
             for key in waiting:  # shared: each key is taken by one reader

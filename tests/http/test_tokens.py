@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.attack import load, readback
+from cluster.attack.plan import Increment
 from node.tokens import line_of
 from tests.conftest import Servers
 from tests.http.client import PROXY, Answer, Front, Ledger, increment, post, request
@@ -291,3 +293,19 @@ def run_token() -> Callable[..., list[str]]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
     return run
+
+
+async def test_the_load_and_its_audit_bring_the_token_they_are_given(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = guarded.fronts["node"]
+    url = f"http://127.0.0.1:{front.port}"
+    with monkeypatch.context() as patch:
+        patch.setattr(readback, "READ_DEADLINE_S", 0.0)
+        with pytest.raises(readback.ReadbackError, match="401"):
+            await readback.counted(url, ["load"])
+    monkeypatch.setenv("TALLY_TOKEN", ADMIN)
+    counts = load.Tally()
+    await load.run([Increment(0.0, "load", 3, "id", digit=False)], url, connections=1, tally=counts)
+    front.ledger.count("load", 3)
+    assert await readback.counted(url, ["load"]) == {"load": 3}

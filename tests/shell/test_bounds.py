@@ -7,7 +7,6 @@ The bounds that are shown elsewhere: inboxes (test_writer, test_committer), kept
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,14 +88,6 @@ def test_bodies_and_paths_that_were_read_are_forgotten_and_long_bodies_never_rem
     assert parse_increment("application/json", long, None, None).value == 1
     assert increment._read_before.cache_info().currsize == before
     assert len(counter_name("default", "x" * KEY_BYTES_MAX)) < 600
-
-
-def test_no_table_of_a_node_grows_without_a_bound_that_has_a_name() -> None:
-    """Whoever adds a cache of functions' results gives it a size."""
-    for path in Path(increment.__file__).parent.rglob("*.py"):
-        text = path.read_text()
-        assert "@cache\n" not in text, path
-        assert "maxsize=None" not in text, path
 
 
 # --- large bodies -----------------------------------------------------------------------------------------------------
