@@ -20,6 +20,9 @@ That is strategy `dist`. In a namespace (`namespaces.py`, `terms.py`) that count
 Postgres itself: `strategies/direct.py` -> `committer.py` what queued meanwhile is one transaction -> `deciding.py` ->
 `sync_table.py`, or, for `rollup`, a row each by `rollup_table.py`, which `roller.py` adds up every few seconds.
 
+Where there are tokens (`tokens.py`, kept by `guard.py`), they come before all else: in the lane `guarded.py`, before
+each route in Quart `routes/access.py`.
+
 A read is `reader.py`: Postgres, or what is remembered of it, plus what waits in Redis, by the formula in
 `settlement.py`. `parts.py` is where everything is constructed, `app.py` where it is started and drained; `ports.py`
 says what the stores promise; `batch.py` and `routes/batch.py` take many increments at once. A node that Postgres does

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http.client import Front, post
+from tests.http.client import Front, post, request
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -149,3 +149,31 @@ def by_the_book(body: bytes) -> tuple[str, int]:
     assert type(value) is int
     assert 0 <= value < 2**53
     return key, value
+
+
+@pytest.mark.parametrize("group", GROUPS)
+async def test_a_generated_item_of_a_batch_is_refused_or_rightly_counted(node: Front, group: str) -> None:
+    counted = 0
+    async with node.connect() as connection:
+        for body in GROUPS[group]():
+            body = body.replace(b"@", b"batch")
+            for kind, sent in (("application/json", b"[" + body + b"]"), ("application/x-ndjson", body)):
+                asked = request("POST", "/v1/default/increments/batch", sent, Content_Type=kind)
+                answer = await connection.ask(asked)
+                assert answer.status in (200, 400), (sent, answer)
+                if answer.status == 200 and json.loads(answer.body)["counted"]:
+                    for key, value in counted_items(kind, sent, json.loads(answer.body)["results"]):
+                        node.ledger.count(key, value)
+                        counted += 1
+    assert counted > 0 or group not in ("numbers", "strings")
+    for key in [key for key in node.ledger.counts if key.startswith("generated batch")]:
+        assert await node.value(key) == node.ledger.counts[key]
+
+
+def counted_items(kind: str, sent: bytes, results: list[dict[str, str]]) -> Iterator[tuple[str, int]]:
+    """What the items that were counted say."""
+    lines = [line for line in sent.split(b"\n") if line.strip()]
+    items = [json.dumps(item).encode() for item in json.loads(sent.decode())] if kind == "application/json" else lines
+    for item, result in zip(items, results, strict=True):
+        if result["status"] == "counted":
+            yield by_the_book(item)
