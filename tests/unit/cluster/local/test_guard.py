@@ -30,10 +30,10 @@ GRACE_S = 2.0
 class Guarded:
     """A guard whose pipe this test holds, and processes in its group."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = GRACE_S) -> None:
         read_end, self.pipe = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(read_end), "-1", str(GRACE_S)],
+            [sys.executable, "-I", "-S", guard.__file__, str(read_end), "-1", str(grace_s)],
             pass_fds=[read_end],
             process_group=0,
         )
@@ -70,13 +70,11 @@ def test_at_the_end_of_the_pipe_the_group_is_asked_to_end(guarded: Guarded) -> N
     assert guarded.wait() != [-signal.SIGKILL]
 
 
-def test_a_paused_process_is_woken_to_end(guarded: Guarded) -> None:
-    child = guarded.start(POLITE)
-    child.send_signal(signal.SIGSTOP)
-    since = time.monotonic()
+def test_a_paused_process_is_woken_to_end() -> None:
+    guarded = Guarded(grace_s=15.0)
+    guarded.start(POLITE).send_signal(signal.SIGSTOP)
     os.close(guarded.pipe)
-    guarded.wait()
-    assert time.monotonic() - since < GRACE_S
+    assert guarded.wait() != [-signal.SIGKILL]
 
 
 def test_whoever_does_not_end_is_killed_after_the_grace(guarded: Guarded) -> None:
