@@ -19,6 +19,7 @@ from cluster.view import Change, Member, State, View, change
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3
+RETRY_S = 0.2  # after a beat that failed: when the registry is back, a member has a lease's time to be seen there again
 NOTHING: frozenset[int] = frozenset()
 
 
@@ -53,6 +54,7 @@ class Agent:
         self._beaten_at: float | None = None
         self._beating = asyncio.Lock()
         self._left = False
+        self._failures = 0  # since the last good beat
         self.member = member
         self.view = View(epoch=0)
         self.owned = NOTHING
@@ -64,26 +66,33 @@ class Agent:
 
     async def run(self) -> None:
         """Beats until cancelled."""
+        interval_s = self._registry.lease_ms / 1000 / BEATS_PER_LEASE
         while True:
-            await self.beat()
-            await asyncio.sleep(self._registry.lease_ms / 1000 / BEATS_PER_LEASE)
+            good = await self.beat()
+            await asyncio.sleep(interval_s if good else min(interval_s, RETRY_S))
 
-    async def beat(self) -> None:
-        """One beat. A failed one is logged; after a lease without a good one the member owns nothing."""
+    async def beat(self) -> bool:
+        """One beat; whether it was good. After a lease without a good one the member owns nothing."""
         async with self._beating:  # two beats at once could put an old state back over a new one
             if self._left:
-                return
+                return False
             sent_at = self._now()
             try:
                 view = await self._registry.beat(self.member)
             except RegistryUnavailable as error:
-                log.warning("beat failed: %s", error)
+                if self._failures == 0:
+                    log.warning("beats fail: %s", error)
+                self._failures += 1
                 if not self.in_lease:
                     self._step_down()
-                return
+                return False
+            if self._failures:
+                log.info("a beat is heard again, after %d that failed", self._failures)
+            self._failures = 0
             self._beaten_at = sent_at
             if view != self.view:
                 self._see(view)
+            return True
 
     async def become(self, state: State) -> None:
         """Tells the registry of a new state now, not at the next beat."""

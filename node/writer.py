@@ -43,6 +43,7 @@ SWEEP_INTERVAL_S = 0.1
 SIGN_OF_LIFE_S = 300.0  # an idle writer makes an empty call, or Redis would forget its name
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 REFUSED_PAUSE_S = 0.1
+STARTING = "has not reached Redis yet"
 WATCH_INTERVAL_S = 1.0
 TIDY_INTERVAL_S = 60.0
 
@@ -75,7 +76,7 @@ class Writer:
         self._closed = False
         self._sign_due, self._alive_at = False, now()
         self.name = name  # new at every start: a restarted node's call 1 must not be taken for an old one
-        self.trouble: str | None = "has not reached Redis yet"  # why nothing is being written; None when all is well
+        self.trouble: str | None = STARTING  # why nothing is being written; None when all is well
 
     def due(self) -> float:
         """When an increment that comes now has to be answered, in monotonic seconds."""
@@ -140,8 +141,8 @@ class Writer:
             failures += 1
 
     def _in_trouble(self, error: Unavailable) -> None:
-        if self.trouble is None:
-            log.warning("writing stopped: %s", error)
+        if self.trouble in (None, STARTING):
+            log.warning("writing stopped: %s" if self.trouble is None else "not writing yet: %s", error)
         self.trouble = str(error)
 
     async def _resume(self) -> Appender:
