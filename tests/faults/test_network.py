@@ -94,12 +94,12 @@ def test_half_open_connections_to_postgres_are_given_up_and_increments_go_on(net
 
 
 def test_commits_whose_answers_are_lost_count_once_and_the_node_finds_out(
-    net: Net, servers: Servers, tmp_path: Path
+    net: Net, servers: Servers, redis_url: str, tmp_path: Path
 ) -> None:
     """Strategy `sync`, on a database of its own. Half-open connections cost it no more than a request's deadline."""
     servers.run(execute(net.postgres.url, "CREATE DATABASE of_sync"))
     dsn = net.postgres.url.rsplit("/", 1)[0] + "/of_sync"
-    with nodes(tmp_path, servers.redis_url(), through(dsn, net.to_postgres)) as made:
+    with nodes(tmp_path, redis_url, through(dsn, net.to_postgres)) as made:
         node = made.start(strategy="sync").ready()
         with load(node.url) as running:
             running.more(50)
