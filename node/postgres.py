@@ -19,7 +19,8 @@ STATEMENT_TIMEOUT_MS = 30_000  # for the longest: large batches, migrations
 LONG_S = STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S
 ANSWER_TIMEOUT_S = 6.0  # for all others; more than they may wait for a lock
 ROLLBACK_TIMEOUT_S = 1.0
-LOCK_TIMEOUT_MS = 5_000  # a dead node's connection may hold a row until its server notices
+LOCK_TIMEOUT_MS = 5_000
+IDLE_TIMEOUT_MS = 3_000  # in a transaction: of a node that is paused, or cut off without a goodbye, and holds rows
 
 
 # All that asyncpg fails with. A TimeoutError is an OSError; an InternalClientError is what meets a connection on which
@@ -109,6 +110,7 @@ class Postgres:
                     "application_name": "tally",
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                     "lock_timeout": str(LOCK_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MS),
                     "synchronous_commit": "on",  # what is committed is acknowledged, or dropped elsewhere
                     # Statements are planned once, when tables may be new and seem small: each has an index to go by.
                     "enable_seqscan": "off",
@@ -122,14 +124,17 @@ class Postgres:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """One that does not answer is taken for dead, and so are all that idle: each would cost as long again."""
+        """One that does not answer is taken for dead, and so are all that idle: each would cost as long again.
+
+        So is one whose user gives up: the pool would wait for the end of what it was asked, perhaps for ever.
+        """
         async with translated(), self._pool.acquire() as connection:
             try:
                 yield connection
             except asyncpg.InternalClientError:
                 connection.terminate()
                 raise
-            except TimeoutError:
+            except (TimeoutError, asyncio.CancelledError):
                 connection.terminate()
                 await self._pool.expire_connections()
                 raise
