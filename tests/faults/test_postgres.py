@@ -21,6 +21,7 @@ async def test_who_gives_up_a_connection_that_carries_nothing_gives_its_place_ba
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(postgres, "ANSWER_TIMEOUT_S", 3600.0)
     parts = urlsplit(postgres_dsn)
     proxy = await Proxy(parts.hostname or "", parts.port or 0).start()
     opened = await Postgres.open(through(postgres_dsn, proxy))
