@@ -43,8 +43,11 @@ async def test_a_transaction_that_nobody_goes_on_with_holds_nothing_for_long(
     monkeypatch.setattr(postgres, "IDLE_TIMEOUT_MS", 100)
     paused, other = await Postgres.open(postgres_dsn), await Postgres.open(postgres_dsn)
     async with paused.open_transaction() as transaction:
+        ended = asyncio.Event()
+        transaction.connection.add_termination_listener(lambda _: ended.set())
         await transaction.connection.execute(HOLD)
         async with other.transaction() as connection:
             await connection.execute(HOLD)  # within LOCK_TIMEOUT_MS
+        await ended.wait()
     await paused.close()
     await other.close()
