@@ -211,7 +211,8 @@ class Balancer:
             *self._base(""), "-t", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
         try:
-            _, said = await asyncio.wait_for(process.communicate(), TEST_TIMEOUT_S)
+            async with asyncio.timeout(TEST_TIMEOUT_S):
+                _, said = await process.communicate()
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

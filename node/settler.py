@@ -52,7 +52,8 @@ class Settler:
         """Settles until cancelled; trouble with a store is waited out."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._interval_s)
+                async with asyncio.timeout(self._interval_s):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 owned = self._owned()

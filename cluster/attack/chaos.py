@@ -71,7 +71,8 @@ class Chaos:
 
     async def _one(self, fault: Fault) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), max(0.0, self._began + fault.at_s - time.monotonic()))
+            async with asyncio.timeout(self._began + fault.at_s - time.monotonic()):
+                await self._over.wait()
         if self._over.is_set():
             return
         try:

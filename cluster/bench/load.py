@@ -93,7 +93,8 @@ async def drive(load: Load, url: str, seconds: float, cores: Cores, folder: Path
     with cores.on("load"):
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), seconds + OVERTIME_S)
+        async with asyncio.timeout(seconds + OVERTIME_S):
+            said, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()

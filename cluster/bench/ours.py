@@ -158,6 +158,7 @@ class Statsd(asyncio.DatagramProtocol):
     async def next(self, timeout_s: float = SETTLE_TIMEOUT_S) -> float:
         """Milliseconds. LoadFailed when none comes."""
         try:
-            return await asyncio.wait_for(self.heard.get(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await self.heard.get()
         except TimeoutError:
             raise LoadFailed(f"the node told no {self.name} in {timeout_s:g} s: see its log.") from None

@@ -108,7 +108,8 @@ async def run(stage: Stage, command: list[str], place: Place, timeout_s: float) 
             process_group=stage.group,
         )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            said, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()

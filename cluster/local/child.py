@@ -76,7 +76,8 @@ class Child:
     async def ended_within(self, timeout_s: float) -> bool:
         """Whether it has ended, waiting for that at most so long."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._process.wait()
         return self._process.returncode is not None
 
     def send(self, signum: signal.Signals) -> None:

@@ -51,4 +51,5 @@ class Leash:
     async def release(self) -> None:
         """Lets the guard clear what is left, and end. The lock stays with this process until it ends."""
         os.close(self._pipe)
-        await asyncio.wait_for(self._process.wait(), RELEASE_TIMEOUT_S)
+        async with asyncio.timeout(RELEASE_TIMEOUT_S):
+            await self._process.wait()

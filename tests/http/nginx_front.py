@@ -139,7 +139,8 @@ class Front:
         """Head and body of the answer to bytes sent as they are, on a connection of their own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.balancer.port)
         writer.write(request)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
         body = await reader.readexactly(int(length[1]) if length else 0)
         writer.close()
@@ -186,7 +187,8 @@ async def front(directory: Path, *urls: str, announce_ms: int = 1000) -> AsyncIt
             await following
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.wait(), DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await process.wait()
 
 
 @asynccontextmanager

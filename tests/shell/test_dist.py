@@ -225,7 +225,8 @@ async def test_an_operation_in_flight_whose_answer_redis_forgot_is_decided_once(
 
         monkeypatch.setattr(MemoryAppender, "append", lost)
         operation = asyncio.create_task(dist.reset(NS, A, "r"))
-        await asyncio.wait_for(held.wait(), 10)
+        async with asyncio.timeout(10):
+            await held.wait()
         if settled:
             await world.settler().settle(ALL)
         world.log.crash(back_to=before)
@@ -255,7 +256,8 @@ async def test_what_others_built_upon_an_operation_that_redis_forgot_unanswered_
 
         monkeypatch.setattr(MemoryAppender, "append", lost)
         adding = asyncio.create_task(one.add(NS, increment(value=11), Bounds(0, 40)))
-        await asyncio.wait_for(held.wait(), 10)
+        async with asyncio.timeout(10):
+            await held.wait()
         assert await two.reset(NS, A, "r") == Taken(11)
         world.log.crash(back_to=before)
         assert await value_of(two) == -11

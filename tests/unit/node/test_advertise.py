@@ -50,7 +50,8 @@ async def test_a_new_address_is_told_once_and_a_missing_one_never(monkeypatch: p
             both.set()
 
     following = asyncio.create_task(advertise.follow("nodes", "127.0.0.1", moved))
-    await asyncio.wait_for(both.wait(), 10)
+    async with asyncio.timeout(10):
+        await both.wait()
     following.cancel()
     assert told == ["127.0.0.2", "127.0.0.3"]
 

@@ -80,7 +80,8 @@ class Listener:
         for client in self._clients:
             client.writer.transport.abort()
         self.server.stop()
-        await asyncio.wait_for(self._running, DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await self._running
 
     async def connect(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))

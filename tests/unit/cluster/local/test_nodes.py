@@ -70,7 +70,8 @@ async def test_a_node_starts_gets_ready_and_leaves_when_it_is_drained(start: Sta
     life = start({})
     await life.until_ready()
     life.node.drain()
-    await asyncio.wait_for(life.task, 10)
+    async with asyncio.timeout(10):
+        await life.task
     assert life.states == ["starting", "ready", "draining", "left"]
 
 
@@ -79,7 +80,8 @@ async def test_a_drain_that_another_asked_for_is_seen(start: Start) -> None:
     await life.until_ready()
     assert life.node.state.pid is not None
     os.kill(life.node.state.pid, signal.SIGTERM)
-    await asyncio.wait_for(life.task, 10)
+    async with asyncio.timeout(10):
+        await life.task
     assert life.states == ["starting", "ready", "draining", "left"]
 
 

@@ -18,7 +18,8 @@ async def forever() -> None:
 async def test_a_task_that_fails_ends_everything_and_says_why() -> None:
     vital = Vital()
     vital.run(fail())
-    await asyncio.wait_for(vital.ended.wait(), 5)
+    async with asyncio.timeout(5):
+        await vital.ended.wait()
     assert str(vital.failure) == "out of order"
 
 
@@ -32,7 +33,8 @@ async def test_a_task_that_comes_to_its_end_ends_nothing() -> None:
 async def test_work_is_given_up_when_the_end_comes() -> None:
     vital = Vital()
     asyncio.get_running_loop().call_soon(vital.ended.set)
-    await asyncio.wait_for(vital.until_ended(forever()), 5)
+    async with asyncio.timeout(5):
+        await vital.until_ended(forever())
 
 
 async def test_what_goes_wrong_in_the_work_is_raised() -> None:
