@@ -132,11 +132,10 @@ class _Request:
         if takes > TIMEOUT_S:
             way.loop.call_later(TIMEOUT_S, self._fail, context=WORLD)
             self._fate = "late"
-            way.server.expect(takes)
         elif self._fate == "late":
             way.loop.call_later(takes, self._fail, context=WORLD)
             takes += way.chance.random() ** 3 * LATE_S
-            way.server.expect(takes)
+        way.server.expect(takes)
         way.loop.call_later(takes, self._arrive, context=WORLD)
 
     def _arrive(self) -> None:
@@ -180,6 +179,7 @@ class Pipe:
         self._waiting.append(future)
         self._made += 1
         self._arrives = max(self._arrives, self._way.loop.time() + self._way.latency())
+        self._way.server.expect(self._arrives - self._way.loop.time())  # also if the host dies meanwhile
         self._way.loop.call_at(
             self._arrives, self._arrive, request, self._made, operation, future, self._way.fate(), context=WORLD
         )
@@ -192,20 +192,23 @@ class Pipe:
         operation: Callable[[], Awaitable[Any]],
         future: asyncio.Future[Any],
         fate: str,
+        overdue: bool = False,
     ) -> None:
         server = self._way.server
         if not server.up or server.run != self._run or number > self._delivered or fate == "lost":
             self._delivered = 0  # what follows on this connection comes to nothing either
             server.note(self._way.host, request, None, None, "lost")
             return self.fail()
-        if fate == "late":
+        if fate == "late" and not overdue:
             self.fail(number)
             takes = self._way.chance.random() ** 3 * LATE_S
             server.expect(takes)
-            self._way.loop.call_later(takes, self._arrive, request, number, operation, future, "well", context=WORLD)
+            self._way.loop.call_later(
+                takes, self._arrive, request, number, operation, future, fate, True, context=WORLD
+            )
             return None
         answer, error = outcome_of(operation)
-        server.note(self._way.host, request, answer, error, fate if self._open else "unheard")
+        server.note(self._way.host, request, answer, error, fate if self._open or overdue else "unheard")
         if fate == "unheard":
             return self.fail()
         self._answered = max(self._answered, self._way.loop.time() + self._way.latency())

@@ -32,6 +32,7 @@ ANY: tuple[Kind, ...] = (
     "hang way",
     "hang way to postgres",
     "postgres down",
+    "no room",
     "settle",
     "settle",
     "settle",

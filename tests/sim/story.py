@@ -42,6 +42,7 @@ MUST_HAPPEN = (  # in a run of many stories
     "redis: append lost",
     "redis: append late",
     "redis: append LogGap",
+    "redis: append LogRefused",
     "redis: repair LogUnrepaired",
     "redis: read LogUnrepaired",
     "postgres: enlist unheard",
@@ -158,14 +159,14 @@ class Story:
                 while not await client.until_known(op, decided):
                     if self.loop.time() > give_up_at:
                         return self.complain(f"{op.name} gets no answer")
-        await asyncio.sleep(
-            max(self.redis.quiet_at, self.postgres.quiet_at, self.loop.time() + POLL_S) - self.loop.time()
-        )
+        quiet_at = max(self.redis.quiet_at, self.postgres.quiet_at, self.loop.time())
+        await asyncio.sleep(quiet_at + POLL_S - self.loop.time())
         while (why := self._restless()) is not None:
             if self.loop.time() > give_up_at:
                 return self.complain(f"no end: {why}")
             await asyncio.sleep(POLL_S)
-            await self.settle(self.nodes[0])
+            for node in list(self.nodes):
+                await self.settle(node)
         return None
 
     def _restless(self) -> str | None:
@@ -173,6 +174,8 @@ class Story:
         if log.incarnation is None or log.incarnation != log.whole_in:
             return f"incarnation {log.incarnation}, whole in {log.whole_in}"
         for node in self.nodes:
+            if node.comeback.incarnation != log.incarnation:  # it may have been struck and not know it yet
+                return f"{node.name} has not come back in {log.incarnation}"
             if node.writer.trouble is not None or node.writer._flight or node.writer._inbox:
                 return f"{node.name} has calls to make: {node.writer.trouble}"
         for p, part in log.parts.items():
