@@ -15,6 +15,7 @@ from node import asking, halves, increment, sync_table
 from node.errors import TallyError, Unavailable
 from node.halves import Halves
 from node.increment import KEY_BYTES_MAX, counter_name, key_of_path, parse_increment
+from node.routes.http import application, body
 from node.routes.large import LARGE_BYTES, LargeBodies
 from node.strategies.direct import DirectReader
 from node.sync_table import SyncTable
@@ -106,7 +107,7 @@ class Holding:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-def asked(app: LargeBodies, *headers: tuple[bytes, bytes]) -> asyncio.Task[int]:
+def asked(app: LargeBodies, *headers: tuple[bytes, bytes], method: str = "POST") -> asyncio.Task[int]:
     """-> the status of the answer"""
 
     async def ask() -> int:
@@ -115,25 +116,52 @@ def asked(app: LargeBodies, *headers: tuple[bytes, bytes]) -> asyncio.Task[int]:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await app({"type": "http", "headers": list(headers)}, None, send)
+        await app({"type": "http", "method": method, "headers": list(headers)}, None, send)
         return int(sent[0]["status"])
 
     return asyncio.create_task(ask())
 
 
 LARGE = (b"content-length", b"%d" % (LARGE_BYTES + 1))
+CHUNKED = (b"transfer-encoding", b"chunked")
 
 
 async def test_only_so_many_large_bodies_are_read_at_once_and_small_ones_do_not_wait() -> None:
     app = Holding()
     bounded = LargeBodies(app, at_once=3, wait_s=60)
-    large = [asked(bounded, LARGE) for _ in range(5)] + [asked(bounded, (b"transfer-encoding", b"chunked"))]
+    large = [asked(bounded, LARGE) for _ in range(5)] + [asked(bounded, CHUNKED)]
     small = [asked(bounded), asked(bounded, (b"content-length", b"%d" % LARGE_BYTES))]
     await asyncio.sleep(0.01)
     assert app.begun == 5
     app.go.set()
     assert await asyncio.gather(*large, *small) == [200] * 8
     assert app.begun == 8
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("header", [LARGE, CHUNKED], ids=["long", "chunked"])
+async def test_who_reads_takes_no_place_of_a_large_body(method: str, header: tuple[bytes, bytes]) -> None:
+    app = Holding()
+    bounded = LargeBodies(app, at_once=1, wait_s=60)
+    reading = [asked(bounded, header, method=method) for _ in range(3)]
+    large = asked(bounded, LARGE)
+    await asyncio.sleep(0.01)
+    assert app.begun == 4
+    app.go.set()
+    assert await asyncio.gather(*reading, large) == [200] * 4
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 200), ("GET", 413)])
+async def test_of_what_a_reader_sends_along_only_little_is_kept(method: str, status: int) -> None:
+    app = application("test")
+
+    @app.route("/v1/shop/increments/batch", methods=["GET", "POST"])
+    async def length() -> str:
+        return str(len(await body()))
+
+    sent = b"x" * (increment.BODY_BYTES_MAX + 1)
+    answer = await app.test_client().open("/v1/shop/increments/batch", method=method, data=sent)
+    assert answer.status_code == status
 
 
 async def test_a_large_body_that_waits_too_long_is_refused_and_leaves_its_place() -> None:
