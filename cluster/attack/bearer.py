@@ -1,4 +1,4 @@
-"""The token that the load and its audit bring, for a cluster that asks for one: TALLY_TOKEN."""
+"""The token that an attack brings with every request, for a cluster that asks for one: TALLY_TOKEN."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from urllib.request import Request, urlopen
 
 from yarl import URL
 
+from cluster.attack import bearer
+
 OPERATIONS_TIMEOUT_S = 10.0
 
 
@@ -54,7 +56,7 @@ def found(ops_url: str, namespace: str, strategy: str) -> None:
     body = json.dumps({"strategy": strategy}).encode()
     where = f"{ops_url.rstrip('/')}/namespaces/{namespace}"
     try:
-        with urlopen(Request(where, body, method="PUT"), timeout=OPERATIONS_TIMEOUT_S):
+        with urlopen(Request(where, body, bearer.headers(), method="PUT"), timeout=OPERATIONS_TIMEOUT_S):
             return
     except OSError as error:
         said = error.read().decode("utf-8", "replace") if isinstance(error, HTTPError) else ""

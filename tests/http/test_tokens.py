@@ -14,6 +14,7 @@ import pytest
 
 from cluster.attack import load, readback
 from cluster.attack.plan import Increment
+from cluster.attack.route import NotFounded, found
 from node.tokens import line_of
 from tests.conftest import Servers
 from tests.http.client import PROXY, Answer, Front, Ledger, increment, post, request
@@ -293,6 +294,21 @@ def run_token() -> Callable[..., list[str]]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
     return run
+
+
+async def test_an_attack_makes_its_namespace_with_the_token_it_is_given(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops_url = f"http://127.0.0.1:{guarded.ops.port}"
+    with pytest.raises(NotFounded, match=r"401.*A token is needed"):
+        await asyncio.to_thread(found, ops_url, "attacked", "rollup")
+    monkeypatch.setenv("TALLY_TOKEN", OTHER)
+    with pytest.raises(NotFounded, match=r"403.*the scope admin in the namespace attacked"):
+        await asyncio.to_thread(found, ops_url, "attacked", "rollup")
+    monkeypatch.setenv("TALLY_TOKEN", ADMIN)
+    await asyncio.to_thread(found, ops_url, "attacked", "rollup")
+    made = await guarded.ops.ask(request("GET", "/namespaces/attacked", **bearing(ADMIN)))
+    assert json.loads(made.body)["strategy"] == "rollup"
 
 
 async def test_the_load_and_its_audit_bring_the_token_they_are_given(

@@ -27,12 +27,16 @@ class Cluster:
         self.forget_every = 0
         self.refuse_every = 0
         self.founded: list[tuple[str, str]] = []
+        self.brought: set[tuple[str, str | None]] = set()  # (method, Authorization)
         self.interrupt_at = 0
         self.behind = 0  # of every value that is read
         self._posts = 0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    async def _see(self, request: web.Request, _: web.StreamResponse) -> None:
+        self.brought.add((request.method, request.headers.get("Authorization")))
 
     async def _post(self, request: web.Request) -> web.Response:
         self._posts += 1
@@ -72,6 +76,7 @@ class Cluster:
 
     async def _start(self) -> None:
         app = web.Application()
+        app.on_response_prepare.append(self._see)
         app.add_routes([web.post("/increment", self._post), web.get("/increment/{key}", self._get)])
         app.add_routes([web.post("/v1/shop/increments", self._add), web.get("/v1/shop/counters/{key}", self._show)])
         app.add_routes([web.put("/namespaces/{ns}", self._put)])
@@ -107,6 +112,16 @@ def test_an_exact_cluster_passes_with_exit_code_0(cluster: Cluster) -> None:
     assert said["sent"] == said["acknowledged"] == said["counted"] == 150
     assert said["settled"] is None
     assert len(cluster.values) == said["keys"] > 1
+
+
+def test_every_request_of_an_attack_brings_the_token(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = {"ops_url": cluster.url, "state": "ready"}
+    (tmp_path / "cluster.json").write_text(json.dumps({"public_url": cluster.url, "nodes": [node]}))
+    monkeypatch.setenv("TALLY_TOKEN", "t")
+    assert run("--data", str(tmp_path), "--namespace", "shop", "--strategy", "rollup").exit_code == 0
+    assert cluster.brought == {("PUT", "Bearer t"), ("POST", "Bearer t"), ("GET", "Bearer t")}
 
 
 def test_a_namespace_is_attacked_by_its_own_routes_and_made_where_asked_for(cluster: Cluster, tmp_path: Path) -> None:
