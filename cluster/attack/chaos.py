@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from cluster import registry
 from cluster.attack.faults import FLAPS, PAUSE_MORE_S, Fault, Happened, Kind
@@ -21,6 +22,7 @@ from cluster.local.errors import LocalError
 from cluster.local.folder import Folder
 from cluster.local.state import ClusterState, NodeState
 
+T = TypeVar("T")
 POLL_S = 0.1
 BEAR_TIMEOUT_S = 20.0  # until the cluster can bear the fault
 DEATH_TIMEOUT_S = 30.0  # of a node that is to die at a point
@@ -63,11 +65,11 @@ class Chaos:
 
     async def until_well(self) -> None:
         """Waits until every node that has not left is ready. LocalError when that takes too long."""
-        give_up_at = time.monotonic() + BACK_TIMEOUT_S
-        while not all(node.state in ("ready", "left") for node in self._state().nodes):
-            if time.monotonic() > give_up_at:
-                raise LocalError("Not every node has come back: see `status`, and the logs.")
-            await asyncio.sleep(POLL_S)
+        await _until(
+            lambda: all(node.state in ("ready", "left") for node in self._state().nodes),
+            BACK_TIMEOUT_S,
+            "Not every node has come back: see `status`, and the logs.",
+        )
 
     async def _one(self, fault: Fault) -> None:
         with suppress(TimeoutError):
@@ -198,16 +200,23 @@ class Chaos:
 
     async def _until_other(self, name: str, pid: int, timeout_s: float = BACK_TIMEOUT_S) -> int:
         """The pid that a node has after this one. LocalError."""
-        give_up_at = time.monotonic() + timeout_s
-        while (now := self._node(name).pid) is None or now == pid:
-            if time.monotonic() > give_up_at:
-                raise LocalError(f"{name} is process {pid} still after {timeout_s:g} s")
-            await asyncio.sleep(POLL_S)
-        return now
+
+        def found() -> int | None:
+            now = self._node(name).pid
+            return None if now == pid else now
+
+        return await _until(found, timeout_s, f"{name} is process {pid} still after {timeout_s:g} s")
 
     async def _until_state(self, name: str, state: str) -> None:
-        give_up_at = time.monotonic() + BACK_TIMEOUT_S
-        while self._node(name).state != state:
-            if time.monotonic() > give_up_at:
-                raise LocalError(f"{name} is not {state} after {BACK_TIMEOUT_S:g} s")
-            await asyncio.sleep(POLL_S)
+        late = f"{name} is not {state} after {BACK_TIMEOUT_S:g} s"
+        await _until(lambda: self._node(name).state == state, BACK_TIMEOUT_S, late)
+
+
+async def _until(look: Callable[[], T | None], timeout_s: float, late: str) -> T:
+    """What `look` finds, once that is something. LocalError, which says `late`, when it takes too long."""
+    give_up_at = time.monotonic() + timeout_s
+    while not (found := look()):
+        if time.monotonic() > give_up_at:
+            raise LocalError(late)
+        await asyncio.sleep(POLL_S)
+    return found
