@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from cluster.drivers import POSTGRES_ERRORS
 from node.errors import StoreOverflow, StoreRefused, StoreUnanswered, StoreUnavailable
 
 CONNECTIONS_MAX = 12  # opened as they are needed
@@ -22,10 +23,6 @@ ROLLBACK_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_MS = 5_000
 IDLE_TIMEOUT_MS = 3_000  # in a transaction: of a node that is paused, or cut off without a goodbye, and holds rows
 
-
-# All that asyncpg fails with. A TimeoutError is an OSError; an InternalClientError is what meets a connection on which
-# the server has said goodbye and which it has not closed yet; a RuntimeError is uvloop's, of one that closed just now.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, RuntimeError)
 # Of a server that is going: what was asked of it may have been done.
 LAST_WORDS = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
@@ -47,7 +44,7 @@ async def translated() -> AsyncIterator[None]:
         yield
     except asyncpg.NumericValueOutOfRangeError as error:
         raise StoreOverflow from error
-    except DRIVER_ERRORS as error:
+    except POSTGRES_ERRORS as error:
         answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, LAST_WORDS)
         kind = StoreRefused if answered else StoreUnavailable
         raise kind(f"Postgres: {str(error) or type(error).__name__}; try again") from error

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from node.postgres import DRIVER_ERRORS
+from cluster.drivers import POSTGRES_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Pulse:
                 if self._connection is None:
                     self._connection = await asyncpg.connect(self._dsn, server_settings={"application_name": "tally"})
                 await self._connection.fetchval("SELECT 1")
-        except DRIVER_ERRORS:
+        except POSTGRES_ERRORS:
             self.close()
             return False
         return True

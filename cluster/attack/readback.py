@@ -12,6 +12,7 @@ import asyncpg
 
 from cluster.attack import bearer
 from cluster.attack.route import Route
+from cluster.drivers import POSTGRES_ERRORS
 
 READERS = 16
 READ_DEADLINE_S = 30.0
@@ -86,7 +87,7 @@ async def settled(
     deadline = time.monotonic() + deadline_s
     try:
         connection = await asyncpg.connect(dsn, timeout=10, command_timeout=30)
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+    except POSTGRES_ERRORS as error:
         raise ReadbackError(f"Postgres cannot be asked ({error}); see `python3 -m cluster status`") from error
     try:
         while True:
@@ -94,7 +95,7 @@ async def settled(
             if rows == expected or time.monotonic() > deadline:
                 return rows
             await asyncio.sleep(POLL_S)
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+    except POSTGRES_ERRORS as error:
         raise ReadbackError(f"Postgres stopped answering ({error})") from error
     finally:
         await connection.close(timeout=5)

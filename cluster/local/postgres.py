@@ -17,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 
+from cluster.drivers import POSTGRES_ERRORS
 from cluster.local.child import Child, Recipe
 from cluster.local.errors import LocalError, StartFailed
 from cluster.local.folder import OUTSIDE
@@ -187,7 +188,7 @@ class PostgresServer(Service):
         """Whether the database `tally` answers; makes it the first time."""
         try:
             connection = await asyncpg.connect(self._dsn("postgres"), timeout=ASK_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError):
+        except POSTGRES_ERRORS:
             return False
         try:
             await _make_database(connection)

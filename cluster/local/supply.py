@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import asyncpg
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from cluster.drivers import POSTGRES_ERRORS
+from cluster.functions import UNREACHABLE
 from cluster.local import redis as local_redis
 from cluster.local.errors import LocalError
 from cluster.local.folder import Folder
@@ -61,7 +62,7 @@ async def given_redis(url: str) -> Supply:
         client = Redis.from_url(url, socket_timeout=ASK_TIMEOUT_S, socket_connect_timeout=ASK_TIMEOUT_S)
         async with client:
             info = await client.info("server")
-    except (RedisError, OSError, ValueError) as error:
+    except (*UNREACHABLE, ValueError) as error:
         raise LocalError(f"Redis at {_where(url)} does not answer ({error}): check --redis-url.") from error
     return Supply(url, Shown(str(info["redis_version"]), "given", _where(url)))
 
@@ -72,7 +73,7 @@ async def given_postgres(dsn: str) -> Supply:
         connection = await asyncpg.connect(dsn, timeout=ASK_TIMEOUT_S)
         version = connection.get_server_version()
         await connection.close(timeout=ASK_TIMEOUT_S)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+    except (*POSTGRES_ERRORS, ValueError) as error:
         raise LocalError(f"Postgres at {_where(dsn)} does not answer ({error}): check --postgres-dsn.") from error
     return Supply(dsn, Shown(f"{version.major}.{version.minor}", "given", _where(dsn)))
 

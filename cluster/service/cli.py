@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import click
 
+from cluster.drivers import POSTGRES_ERRORS
 from cluster.errors import ClusterError
 from cluster.registry import connect
 from cluster.service.shared import SharedFolder
@@ -25,7 +26,7 @@ def migrate(postgres_dsn: str, wait_s: float) -> None:
     """Bring the database's schema up to date. Repeating it does nothing; several at once wait for each other."""
     try:
         applied = asyncio.run(_migrate(postgres_dsn, wait_s))
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+    except POSTGRES_ERRORS as error:
         raise ClusterError(f"The schema cannot be brought up to date: {error or type(error).__name__}") from error
     click.echo(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
@@ -47,7 +48,7 @@ async def _connection(dsn: str, wait_s: float) -> asyncpg.Connection:
     while True:
         try:
             return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
+        except (OSError, asyncpg.CannotConnectNowError):
             if loop.time() > give_up_at:
                 raise
             await asyncio.sleep(RETRY_S)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
+import asyncpg
 import pytest
 from aiohttp import web
 
@@ -87,6 +89,15 @@ async def test_postgres_is_waited_for_until_it_says_the_same(monkeypatch: pytest
 async def test_a_row_that_never_settles_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     postgres(monkeypatch, Rows({"a": 1}))
     assert await readback.settled("dsn", {"a": 2}, ["a"], 0.1) == {"a": 1}
+
+
+@pytest.mark.parametrize("error", [asyncpg.InterfaceError("connection is closed"), ConnectionResetError("reset")])
+async def test_a_postgres_that_goes_away_is_no_audit(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    rows = Rows()
+    postgres(monkeypatch, rows)
+    monkeypatch.setattr(rows, "fetch", AsyncMock(side_effect=error))
+    with pytest.raises(readback.ReadbackError, match="Postgres stopped answering"):
+        await readback.settled("dsn", {"a": 1}, ["a"], 10)
 
 
 async def test_a_postgres_that_cannot_be_reached_is_no_audit() -> None:
