@@ -78,7 +78,7 @@ def _parse(content_type: str | None, body: bytes, idempotency_key: str | None, r
     read = _read_before if len(body) <= REMEMBERED_BODY_BYTES_MAX else _read
     increment = read(content_type, body)
     if idempotency_key is not None:
-        key = _one_id(parse_idempotency_header(idempotency_key), increment.idempotency_key)
+        key = one_id(parse_idempotency_header(idempotency_key), increment.idempotency_key)
         return Increment(increment.counter, increment.value, key)
     if request_id and increment.idempotency_key is None:
         return Increment(increment.counter, increment.value, request_id[:ID_CHARS_MAX], short_lived=True)
@@ -129,13 +129,17 @@ def key_of_path(raw: bytes) -> str:
 
     Decoded by a server instead, %FF and %FE would become the same replacement character and so the same counter.
     """
-    text = raw.decode("latin-1")
-    if text.count("%") != len(_ESCAPE.findall(text)):
+    if not is_percent_encoded(raw.decode("latin-1")):
         raise BadRequest
     try:
         return valid_key(_text(unquote_to_bytes(raw)))
     except BadRequest:
         raise BadRequest from None  # without detail, likewise
+
+
+def is_percent_encoded(text: str) -> bool:
+    """Whether every % in it begins an escape."""
+    return text.count("%") == len(_ESCAPE.findall(text))
 
 
 def parse_idempotency_header(raw: str | None) -> str | None:
@@ -153,9 +157,10 @@ def parse_idempotency_header(raw: str | None) -> str | None:
     return raw
 
 
-def _one_id(header: str | None, field: str | None) -> str | None:
+def one_id(header: str | None, field: str | None) -> str | None:
+    """The idempotency key of a request that may name it in both places. Errors: BadRequest, when they differ."""
     if None not in (header, field) and header != field:
-        raise BadRequest
+        raise BadRequest("The header Idempotency-Key and the member idempotency_key are not the same.")
     return header if field is None else field
 
 

@@ -13,6 +13,7 @@ from node.increment import (
     counter_name,
     json_object,
     key_of_path,
+    one_id,
     parse_idempotency_header,
     valid_id,
     valid_key,
@@ -110,9 +111,7 @@ def _idempotency_key(header: str | None, given: dict[str, Any]) -> str | None:
         raise BadRequest(
             f"Idempotency-Key is 1 to {ID_CHARS_MAX} printable ASCII characters, bare or quoted."
         ) from None
-    if None not in (named, member) and named != member:
-        raise BadRequest("The header Idempotency-Key and the member idempotency_key are not the same.")
-    return member if named is None else named
+    return one_id(named, member)
 
 
 def _bound(name: str, given: dict[str, Any]) -> int | None:

@@ -11,14 +11,13 @@ from urllib.parse import parse_qsl
 
 from node.counters import HistoryStep
 from node.errors import BadRequest
-from node.increment import KEY_BYTES_MAX, valid_id, valid_key
+from node.increment import KEY_BYTES_MAX, is_percent_encoded, valid_id, valid_key
 
 Consistency = Literal["exact", "stored"]
 PAGE_MAX = 1000  # counters
 PAGE_DEFAULT = 100
 BUCKETS_MAX = 5000
 QUERY_FIELDS_MAX = 16
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 BUCKET_S: Mapping[HistoryStep, int] = {"minute": 60, "hour": 3600, "day": 86_400, "month": 28 * 86_400}  # at least
@@ -117,7 +116,7 @@ def bucket_of(at: datetime, step: HistoryStep) -> datetime:
 
 def _fields(query: bytes, names: Collection[str]) -> dict[str, str]:
     text = query.decode("latin-1")
-    if not text.isascii() or text.count("%") != len(_ESCAPE.findall(text)):
+    if not text.isascii() or not is_percent_encoded(text):
         raise BadRequest("The query is not percent-encoded.")
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
