@@ -10,7 +10,7 @@ from node.watches import Watches
 
 
 def register(app: Quart, desk: Desk, watches: Watches) -> None:
-    app.register_blueprint(batch.blueprint(desk.door, desk.namespaces, desk.strategies))
+    app.register_blueprint(batch.blueprint(desk))
     app.register_blueprint(adding.blueprint(desk))
     app.register_blueprint(counters.blueprint(desk))
     app.register_blueprint(openapi.blueprint(app))
