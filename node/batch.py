@@ -52,18 +52,14 @@ _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ARRAY, _LINE = msgspec.json.Decoder(list[Item]), msgspec.json.Decoder(Item)
 _SIGNED_ARRAY, _SIGNED_LINE = msgspec.json.Decoder(list[SignedItem]), msgspec.json.Decoder(SignedItem)
 
-
-Given = Item | BadRequest
-
-
-def parse_batch(content_type: str | None, body: bytes, namespace: Namespace) -> list[Given]:
-    """The items, in order, or what is wrong with one. Errors: BadRequest, for the request as a whole."""
-    items = quick_batch(content_type, body, namespace)
-    return strict_batch(content_type, body, namespace) if items is None else items
+Given = Item | BadRequest  # what is wrong with it
 
 
 def quick_batch(content_type: str | None, body: bytes, namespace: Namespace) -> list[Given] | None:
-    """In a few milliseconds; None when the body needs the strict reader. Errors: BadRequest."""
+    """The items, in order, in a few milliseconds; None when the body needs the strict reader.
+
+    Errors: BadRequest, for the request as a whole.
+    """
     ndjson = _is_ndjson(content_type)
     if body.count(b"{") > ITEMS_MAX:  # too many items, most likely: they are counted before they are read
         return None
@@ -72,7 +68,7 @@ def quick_batch(content_type: str | None, body: bytes, namespace: Namespace) -> 
 
 
 def strict_batch(content_type: str | None, body: bytes, namespace: Namespace) -> list[Given]:
-    """Item by item, in Python: a body of 4 MB may take most of a second. Errors: BadRequest."""
+    """Item by item, in Python: a body of 4 MB may take most of a second. Errors: likewise."""
     return list(_strict(_is_ndjson(content_type), body, namespace))
 
 

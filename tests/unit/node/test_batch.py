@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node import batch
-from node.batch import Item, describe, increments_of, parse_batch, results, worst
+from node.batch import Item, describe, increments_of, results, worst
 from node.call import Outcome
 from node.errors import BadRequest, LogUnavailable, Unanswered
 from node.increment import VALUE_MAX, Increment, valid_namespace
 from node.terms import Namespace
+from tests.unit.node.batches import parse_batch
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 NS = Namespace()

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from node import batch
-from node.batch import Item, parse_batch
+from node.batch import Item
 from node.errors import BadRequest, Forbidden, Unauthorized
 from node.heads import guarded_request, whole_request
 from node.increment import (
@@ -19,11 +19,11 @@ from node.increment import (
     KEY_BYTES_MAX,
     VALUE_MAX,
     key_of_path,
-    parse_idempotency_header,
     parse_increment,
 )
 from node.terms import Namespace, parse_terms
 from node.tokens import Need, Tokens, line_of, parse_tokens
+from tests.unit.node.batches import parse_batch
 
 JSON, FORM, NDJSON = "application/json", "application/x-www-form-urlencoded", "application/x-ndjson"
 GOOD = [
@@ -127,19 +127,6 @@ def quote_rest(raw: bytes) -> str:
         text += quote(bytes((int(raw[at + 1 : at + 3], 16),)) if size == 3 else raw[at : at + 1], safe="")
         at += size
     return text
-
-
-@given(st.text(st.characters(max_codepoint=255), max_size=300))
-def test_an_idempotency_key_in_a_header_is_plain_text_of_some_length(raw: str) -> None:
-    try:
-        key = parse_idempotency_header(raw)
-    except BadRequest:
-        return
-    assert key is not None
-    assert 1 <= len(key) <= ID_CHARS_MAX
-    assert key.isascii()
-    assert key.isprintable()
-    assert parse_idempotency_header('"' + key.replace("\\", r"\\").replace('"', r"\"") + '"') == key
 
 
 @given(edited(GOOD[-1:]) | st.binary(max_size=40))
