@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from random import Random
 from time import monotonic
 from typing import Any
 
@@ -65,6 +66,24 @@ class World:
     async def value(self, counter: str) -> int:
         async with running(reader := self.reader()):
             return await reader.value(counter)
+
+    async def troubles(self, chance: Random) -> None:
+        """Settles and lost answers at any moment, Redis back to any earlier state at any moment, until cancelled."""
+        history = [self.log.snapshot()]
+        while True:
+            await asyncio.sleep(chance.random() * 0.02)
+            match chance.randrange(6):
+                case 0:
+                    self.log.crash(back_to=chance.choice(history))
+                    history = [self.log.snapshot()]
+                    await asyncio.sleep(chance.random() * 0.3)
+                case 1 | 2:
+                    history.append(self.log.snapshot())
+                case 3:
+                    for appender in self.log.appenders:
+                        appender.lose_next = appender.open
+                case _:
+                    await asyncio.gather(self.settler().settle(ALL), return_exceptions=True)
 
 
 @pytest.fixture

@@ -205,26 +205,9 @@ async def test_stories_of_rewinds_settles_and_retries_end_exact(world, seed):
                 acknowledged[name] = value
             await asyncio.sleep(chance.random() * 0.02)
 
-    async def trouble() -> None:
-        history = [world.log.snapshot()]
-        while True:
-            await asyncio.sleep(chance.random() * 0.02)
-            match chance.randrange(6):
-                case 0:
-                    world.log.crash(back_to=chance.choice(history))
-                    history = [world.log.snapshot()]
-                    await asyncio.sleep(chance.random() * 0.3)
-                case 1 | 2:
-                    history.append(world.log.snapshot())
-                case 3:
-                    for appender in world.log.appenders:
-                        appender.lose_next = appender.open
-                case _:
-                    await asyncio.gather(world.settler().settle(ALL), return_exceptions=True)
-
     async with running(*writers):
         await until(lambda: all(writer.trouble is None for writer in writers))
-        breaking = asyncio.create_task(trouble())
+        breaking = asyncio.create_task(world.troubles(chance))
         await asyncio.gather(*(client(number) for number in range(6)))
         breaking.cancel()
         await until(lambda: world.log.whole_in == world.store.incarnation and not any(w.trouble for w in writers))
