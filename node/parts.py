@@ -164,7 +164,8 @@ class Parts:
         door = self._door
         public = application("tally")
         public.register_blueprint(increment.blueprint(door, self._intake, self._values))
-        v1.register(public, Desk(door, self.namespaces, self.strategies, self.records), self._watches)
+        desk = Desk(door, self.namespaces, self.strategies, self.records)
+        v1.register(public, desk, self._watches, guarded=self.guard is not None)
         public.register_blueprint(ops.health_blueprint(self.health))
         operations = application("tally-operations")
         operations.register_blueprint(ops.health_blueprint(self.health))

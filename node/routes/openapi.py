@@ -13,17 +13,20 @@ from typing import Any, TypeVar, get_origin
 import msgspec
 from quart import Blueprint, Quart, Response
 from quart_schema import Info, OpenAPIProvider, QuartSchema, document
+from quart_schema.openapi import HttpSecurityScheme
 from quart_schema.validation import QUART_SCHEMA_RESPONSE_ATTRIBUTE as RESPONSES
 from werkzeug.routing import BaseConverter, Rule
 
 from node.answers import Answer, status_of
-from node.errors import BadRequest, NotFound, TallyError, TooManyRequests, Unavailable
+from node.errors import BadRequest, Forbidden, NotFound, TallyError, TooManyRequests, Unauthorized, Unavailable
 from node.routes.http import PROBLEM, respond
+from node.tokens import OPEN
 from node.v1 import models
 from node.v1.models import Error, Events, Nothing, Problem
 
 T = TypeVar("T", bound=Callable[..., Any])
 JSON = "application/json"
+TOKEN = "token"  # what the description calls them
 READING = (BadRequest, NotFound, TooManyRequests, Unavailable)
 INFO = Info(
     title="Tally",
@@ -46,10 +49,15 @@ def tells(
     return document(querystring=query, request=body, headers=headers, responses={status: (told, None), **responses})
 
 
-def blueprint(app: Quart) -> Blueprint:
-    """Describes what `app` has once it is asked."""
+def blueprint(app: Quart, guarded: bool) -> Blueprint:
+    """Describes what `app` has once it is asked. `guarded`: it asks for tokens."""
     routes = Blueprint("openapi", __name__)
-    provider = Provider(app, QuartSchema(info=INFO, conversion_preference="msgspec"))
+    extension = QuartSchema(
+        info=INFO,
+        conversion_preference="msgspec",
+        security_schemes={TOKEN: HttpSecurityScheme(scheme="bearer")} if guarded else None,
+    )
+    provider = Provider(app, extension, guarded)
 
     @cache
     def described() -> bytes:
@@ -64,6 +72,19 @@ def blueprint(app: Quart) -> Blueprint:
 
 class Provider(OpenAPIProvider):
     """Describes those routes that are documented."""
+
+    def __init__(self, app: Quart, extension: QuartSchema, guarded: bool) -> None:
+        super().__init__(app, extension)
+        self._guarded = guarded
+
+    def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
+        paths, components = super().build_paths(rule)
+        if self._guarded and rule.rule not in OPEN:
+            for operation in (operation for methods in paths.values() for operation in methods.values()):
+                refused = operation["responses"][status_of(TooManyRequests())]
+                operation["responses"] |= {status_of(kind()): refused for kind in (Unauthorized, Forbidden)}
+                operation["security"] = [{TOKEN: []}]
+        return paths, components
 
     def generate_rules(self) -> Iterable[Rule]:
         functions = self._app.view_functions

@@ -9,9 +9,10 @@ from node.routes.desk import Desk
 from node.watches import Watches
 
 
-def register(app: Quart, desk: Desk, watches: Watches) -> None:
+def register(app: Quart, desk: Desk, watches: Watches, guarded: bool) -> None:
+    """`guarded`: it asks for tokens."""
     app.register_blueprint(batch.blueprint(desk))
     app.register_blueprint(adding.blueprint(desk))
     app.register_blueprint(counters.blueprint(desk))
-    app.register_blueprint(openapi.blueprint(app))
+    app.register_blueprint(openapi.blueprint(app, guarded))
     app.register_blueprint(watch.blueprint(desk, watches))
