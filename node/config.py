@@ -22,6 +22,7 @@ from node.limiter import Rate
 from node.points import Point
 from node.terms import DEFAULT_STRATEGY, StrategyName
 from node.tokens import parse_tokens
+from node.watches import WATCHERS_PER_CLIENT_MAX
 
 SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "postgres_dsn": ("postgresql", "postgres")}
 SECRET_CHARS_MIN = 6
@@ -70,6 +71,11 @@ class Config(BaseSettings):
     )
     rewind_bytes_max: int = Field(128 * 1024 * 1024, ge=0, description="of calls kept; then the oldest are let go")
     rate_limit: str = Field("1000/5s", description="requests per client address and path; 0 = no limit")
+    watchers_per_client_max: int = Field(
+        WATCHERS_PER_CLIENT_MAX,
+        ge=0,
+        description="watches at once from a client address; 0 = as many as the node takes",
+    )
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="networks whose X-Real-IP and X-Request-ID are believed"
     )

@@ -100,7 +100,8 @@ class Parts:
         self._intake: Intake = self.writer
         self._values: Values = self.reader
         self._watches = Watches(
-            lambda namespace, counters: self.strategies[namespace.strategy].read(namespace, counters)
+            lambda namespace, counters: self.strategies[namespace.strategy].read(namespace, counters),
+            config.watchers_per_client_max,
         )
         self.direct: list[Direct | DirectReader | Watches] = [self._watches]
         self._count_in_postgres(store, deadline_s)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from types import TracebackType
 
-from node.errors import Draining, TallyError, Unavailable
+from node.errors import Draining, TallyError, TooManyRequests, Unavailable
 from node.strategy import Reading
 from node.terms import Namespace
 
 log = logging.getLogger(__name__)
 
 WATCHERS_MAX = 1000
+WATCHERS_PER_CLIENT_MAX = 100
 INTERVAL_S = 0.25
 HEARTBEAT_S = 15.0  # less than what is between here and a client waits for
 
@@ -35,10 +37,10 @@ Told = int | None | Nothing
 
 
 class Watcher:
-    """One who watches, until the context ends."""
+    """One who watches, until the context ends. `client` is the address it watches from."""
 
-    def __init__(self, watches: Watches, namespace: Namespace, counter: str) -> None:
-        self.namespace, self.counter = namespace, counter
+    def __init__(self, watches: Watches, namespace: Namespace, counter: str, client: str) -> None:
+        self.namespace, self.counter, self.client = namespace, counter, client
         self._watches = watches
         self._value: Told = Nothing.NEW  # what is to be told next
         self._told: Told = Nothing.NEW
@@ -73,30 +75,47 @@ class Watcher:
 class Watches:
     """Those who watch on this node. `read` reads a namespace's counters, exactly."""
 
-    def __init__(self, read: Read, interval_s: float = INTERVAL_S, watchers_max: int = WATCHERS_MAX) -> None:
-        self._read, self._interval_s, self._watchers_max = read, interval_s, watchers_max
+    def __init__(
+        self,
+        read: Read,
+        per_client_max: int = WATCHERS_PER_CLIENT_MAX,
+        interval_s: float = INTERVAL_S,
+        watchers_max: int = WATCHERS_MAX,
+    ) -> None:
+        """`per_client_max`: 0 = no limit but `watchers_max`."""
+        self._read, self._interval_s = read, interval_s
+        self._per_client_max, self._watchers_max = per_client_max or watchers_max, watchers_max
         self._watched: dict[str, set[Watcher]] = {}  # by counter
-        self._watching = 0
+        self._watching: Counter[str] = Counter()  # by client
         self._work = asyncio.Event()
         self._closed = False
 
-    def watch(self, namespace: Namespace, counter: str) -> Watcher:
-        """Errors: Draining; Unavailable when there are as many as there may be."""
+    def watch(self, namespace: Namespace, counter: str, client: str) -> Watcher:
+        """Errors: Draining; TooManyRequests and Unavailable when there are as many of the client, or in all, as there
+        may be.
+        """
         if self._closed:
             raise Draining
-        if self._watching >= self._watchers_max:
+        if self._watching.total() >= self._watchers_max:
             raise Unavailable(f"There are {self._watchers_max} watchers on this node already; try again later.")
-        return Watcher(self, namespace, counter)
+        if self._watching[client] >= self._per_client_max:
+            raise TooManyRequests(
+                f"There are {self._per_client_max} watchers from this address on this node already: end one of them, "
+                "or read many counters at once with POST /v1/<ns>/counters/read."
+            )
+        return Watcher(self, namespace, counter, client)
 
     def join(self, watcher: Watcher) -> None:
-        self._watching += 1
+        self._watching[watcher.client] += 1
         self._watched.setdefault(watcher.counter, set()).add(watcher)
         self._work.set()
         if self._closed:
             watcher.tell(Nothing.MORE)
 
     def leave(self, watcher: Watcher) -> None:
-        self._watching -= 1
+        self._watching[watcher.client] -= 1
+        if not self._watching[watcher.client]:
+            del self._watching[watcher.client]
         watchers = self._watched[watcher.counter]
         watchers.discard(watcher)
         if not watchers:

@@ -12,6 +12,7 @@ from node.counters import Records
 from node.door import Door
 from node.errors import NotFound, TallyError
 from node.increment import counter_name, valid_namespace
+from node.limiter import network_of
 from node.namespaces import Namespaces
 from node.routes.http import only, peer, respond
 from node.strategy import Strategy
@@ -74,6 +75,12 @@ class Desk:
             None if reading is None else told.of_reading(key, reading)
             for key, reading in zip(keys, readings, strict=True)
         ]
+
+
+def client() -> str:
+    """Who asks: an address, or of IPv6 the network that is one client's; of a trusted proxy, who asked it."""
+    real_ip = request.headers.get("X-Real-IP") if g.by_proxy else None
+    return network_of(real_ip or peer())
 
 
 def request_id() -> str | None:

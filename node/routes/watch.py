@@ -8,7 +8,7 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from node.increment import counter_name
-from node.routes.desk import Desk
+from node.routes.desk import Desk, client
 from node.routes.openapi import READING, tells
 from node.v1 import models
 from node.v1.bodies import parse_path_key
@@ -33,7 +33,7 @@ def blueprint(desk: Desk, watches: Watches) -> Blueprint:
         parse_nothing(request.query_string)
         key = parse_path_key(key)
         namespace = await desk.namespace(ns)
-        watcher = watches.watch(namespace, counter_name(ns, key))
+        watcher = watches.watch(namespace, counter_name(ns, key), client())
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         if request.method == "HEAD":
             return Response(b"", headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from yarl import URL
 
 from tests.conftest import Servers
-from tests.http.client import Front, request
+from tests.http.client import PROXY, Front, request
 from tests.http.conftest import running_node
 from tests.http.v1.conftest import Asking, at
 
@@ -81,6 +82,33 @@ async def test_a_stream_ends_in_good_order_when_its_node_leaves(
             left = asyncio.create_task(asyncio.to_thread(stack.close))
             assert [value async for value in seen] == []
             await left
+
+
+async def test_who_watches_too_much_is_told_what_to_do_and_keeps_nobody_else_out(
+    direct: Asking, servers: Servers, tmp_path: Path
+) -> None:
+    """Only a trusted proxy's word is taken for who watches."""
+    key = direct.key("a")
+    log = tmp_path / "node.log"
+    with running_node(servers, direct.dsn, log, node="bounded", watchers_per_client_max="1") as port:
+        front = Front("node", port, direct.front.ledger)
+        target = f"/v1/{direct.ns}{at(key, '/watch')}"
+        async with watching(replace(direct, front=front), key) as seen:  # by the proxy's address, for itself
+            assert await anext(seen) is None
+            for spoofed, source, status in (
+                ({}, PROXY, 429),
+                ({"X-Real-IP": "2001:db8::1"}, PROXY, 200),
+                ({"X-Real-IP": "127.0.0.1"}, "127.0.0.2", 200),
+            ):
+                answer = await front.ask(request("HEAD", target, **spoofed), source)
+                assert answer.status == status
+            refused = await front.ask(request("GET", target), PROXY)
+            assert "end one of them" in refused.error["message"]
+            assert "retry-after" in refused.headers
+        deadline = time.monotonic() + 30
+        while (await front.ask(request("HEAD", target), PROXY)).status != 200:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
 
 
 async def test_a_head_of_a_watch_ends(direct: Asking) -> None:
