@@ -21,6 +21,7 @@ from tests.twins.log import MemoryLog
 from tests.twins.store import MemoryStore
 
 PARTITIONS = 8
+LEASE_MS = 30_000  # so that none runs out by itself: the tests of that have shorter ones
 
 
 @pytest.fixture
@@ -61,10 +62,10 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
     if request.param == "fakeredis":
         async with FakeAsyncRedis() as redis:
-            yield Registry(redis, lease_ms=400)
+            yield Registry(redis, lease_ms=LEASE_MS)
         return
     from cluster.registry import connect
 
-    registry = connect(request.getfixturevalue("node_redis_url"), lease_ms=400)
+    registry = connect(request.getfixturevalue("node_redis_url"), lease_ms=LEASE_MS)
     yield registry
     await registry.close()

