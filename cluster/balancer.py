@@ -5,6 +5,7 @@ here takes it out for good, and lets new ones in. Both need a reload of nginx, a
 connections: a client that sends a POST on one at that moment sees a reset. So a reload is announced first.
 The file `closing-<generation>` makes nginx answer `Connection: close`; after `announce_ms` every connection
 in use has been given up by its client. Then nginx is reloaded, and its new workers look for the next file.
+With nobody behind it nginx keeps no connection at all: the reload for the first member is not announced.
 """
 
 from __future__ import annotations
@@ -83,8 +84,11 @@ def upstreams(view: View) -> str:
 
 def _upstreams(servers: Iterable[str]) -> str:
     lines = [f"    server {server} max_fails=0;" for server in servers]
+    after = [] if lines else ["keepalive_timeout 0;"]  # of clients
     lines = lines or ["    server 127.0.0.1:1 down;  # no member is ready"]
-    return "\n".join(["upstream tally {", "    zone tally 256k;", *lines, f"    keepalive {KEEPALIVE};", "}", ""])
+    return "\n".join(
+        ["upstream tally {", "    zone tally 256k;", *lines, f"    keepalive {KEEPALIVE};", "}", *after, ""]
+    )
 
 
 NOBODY = _upstreams(())

@@ -169,6 +169,7 @@ async def test_without_members_the_answer_is_503_and_says_nothing_was_counted(tm
     async with front(tmp_path) as nginx:
         async with nginx.client.post(nginx.url(), data=b"{}") as answer:
             assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["Connection"] == "close", "so that the reload for the first member breaks none"
             assert answer.content_type == "application/json"
             error = refused((answer.status, await answer.read()))
         assert error == {"message": "Service Unavailable.", "counted": False}
