@@ -190,8 +190,9 @@ async def strategy_row(bench: Bench, stack: AsyncExitStack, ours: str, load: Loa
     return tally.posts(load, load.keys), peer.posts(load, load.keys)
 
 
-async def sync_row(bench: Bench, stack: AsyncExitStack) -> Contest:
-    tally = await Tally.start(bench, stack, "load", settings={"STRATEGY": "sync"})
+async def beside_upserts(bench: Bench, stack: AsyncExitStack, ours: str) -> Contest:
+    """A node whose default namespace counts by `ours`, beside one upsert of the hot row for each increment."""
+    tally = await Tally.start(bench, stack, "load", settings={"STRATEGY": ours})
     peer = await peers.start_naive(bench.stage, stack, await bench.database(), "server")
     return tally.posts(post(), 1), driven(bench, post(), peer.url, may_fail=True)
 
@@ -217,7 +218,10 @@ ROWS = (
     Row("post-nginx", "POST 1000 keys through nginx", "webdis through nginx", 0.85, 0.65, nginx_row, ALL,
         ids="nginx's request id"),
     Row("post-naive", "POST one hot key", "naive Quart + Hypercorn + asyncpg", 30, 20, naive_row),
-    Row("sync", "POST one hot key, sync", "naive Quart + Hypercorn + asyncpg", None, None, sync_row),
+    Row("sync", "POST one hot key, sync", "naive Quart + Hypercorn + asyncpg", None, None,
+        partial(beside_upserts, ours="sync")),
+    Row("rollup-naive", "POST one hot key, rollup", "naive Quart + Hypercorn + asyncpg", 5, 1,
+        partial(beside_upserts, ours="rollup")),
     Row("rollup", "POST one hot key, rollup", "sync", 5, 1, partial(strategy_row, ours="rollup", load=post())),
     Row("rollup-ids", "POST one hot key, unique ids, rollup", "sync", None, None,
         partial(strategy_row, ours="rollup", load=post(ids=True)), ids="unique"),
