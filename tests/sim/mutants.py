@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +24,7 @@ from node.ports import Appender, Facts, Fenced
 from node.settlement import Batch, Stored, Unsettled
 from node.stock import Stock, take_stock
 from node.writer import Writer
+from tests.sim.plan import Plan, flushed_under_a_new_node, plan, read_in_flight
 from tests.sim.story import Story, tell
 from tests.sim.story import Told as StoryTold
 from tests.twins.log import MemoryLog
@@ -38,19 +38,13 @@ class Mutant:
     name: str
     patches: Callable[[], Patches]
     seed: int = 0
+    plan: Callable[[int], Plan] = plan
 
     def tell(self, seed: int) -> StoryTold:
         with ExitStack() as stack:
             for each in self.patches():
                 stack.enter_context(each)
-            return tell(seed)
-
-    def killed_by(self, seeds: Iterable[int]) -> tuple[int, str] | None:
-        """The first story that catches it, and how; None when it survives all."""
-        for seed in chain([self.seed], seeds):
-            if wrong := self.tell(seed).wrong:
-                return seed, wrong[0]
-        return None
+            return tell(self.plan(seed))
 
 
 def method(owner: type, name: str, build: Callable[[Any], Any]) -> Callable[[], Patches]:
@@ -298,11 +292,12 @@ MUTANTS = (
     Mutant("nothing by hearsay", constant(node.comeback, "ids_of", no_hearsay), seed=16359),
     Mutant("outcomes are not asked for", method(MemoryStore, "settled_outcomes", no_outcomes), seed=4048),
     Mutant("reads of any run", constant(MemoryLog, "_readable", property(lambda log: log._whole)), seed=18),
-)
-
-# Those that no story has caught yet: it takes more luck.
-ELUSIVE = (
-    Mutant("decided while something is missing", method(MemoryLog, "_decided", decided_again)),
-    Mutant("reads before calls in flight are back", method(Comeback, "_note_whole", open_without_those_in_flight)),
-    Mutant("repair of another life", method(MemoryLog, "repair", repair_of_another_life)),
+    Mutant("decided while something is missing", method(MemoryLog, "_decided", decided_again), 105, read_in_flight),
+    Mutant(
+        "reads before calls in flight are back",
+        method(Comeback, "_note_whole", open_without_those_in_flight),
+        105,
+        read_in_flight,
+    ),
+    Mutant("repair of another life", method(MemoryLog, "repair", repair_of_another_life), 7, flushed_under_a_new_node),
 )

@@ -84,10 +84,10 @@ class Way:
         self.host, self.server, self.weather = host, server, weather
         self.loop = server.loop
         self.chance = random.Random(seed)
-        self.hangs_until = 0.0
+        self.hangs_until = self.answers_hang_until = 0.0
 
-    def latency(self) -> float:
-        late = max(self.server.hangs_until, self.hangs_until) - self.loop.time()
+    def latency(self, back: bool = False) -> float:
+        late = max(self.server.hangs_until, self.hangs_until, self.answers_hang_until * back) - self.loop.time()
         longest = SLOW_S if self.chance.random() < self.weather.slow else LATENCY_S
         return max(late, 0.0) + self.chance.random() * longest
 
@@ -146,7 +146,7 @@ class _Request:
         answer, error = outcome_of(self._operation)
         server.note(self._way.host, self._name, answer, error, self._fate)
         back = self._fail if self._fate == "unheard" else self._answer
-        takes = self._way.latency()
+        takes = self._way.latency(back=True)
         self._way.loop.call_later(min(takes, TIMEOUT_S), back, answer, error, context=WORLD)
         return None
 
@@ -211,7 +211,7 @@ class Pipe:
         server.note(self._way.host, request, answer, error, fate if self._open or overdue else "unheard")
         if fate == "unheard":
             return self.fail()
-        self._answered = max(self._answered, self._way.loop.time() + self._way.latency())
+        self._answered = max(self._answered, self._way.loop.time() + self._way.latency(back=True))
         self._way.loop.call_at(self._answered, self._answer, future, answer, error, context=WORLD)
         return None
 

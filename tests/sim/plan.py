@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +18,7 @@ Kind = Literal[
     "hang postgres",
     "hang way",
     "hang way to postgres",
+    "hang answers",
     "postgres down",
     "kill",
     "freeze",
@@ -135,3 +137,42 @@ def _trouble(chance: random.Random, kind: Kind, lasts: float, loses: bool, setti
         case _:
             trouble.lasts = chance.choice((0.05, 0.5, 1.5)) if chance.random() < 0.9 else LONG_S
     return [trouble]
+
+
+# --- stories of one moment ----------------------------------------------------------------------------------------
+
+
+def read_in_flight(seed: int) -> Plan:
+    """Redis goes back to before calls that others have read, and whose own node has no answer to them yet."""
+    chance = random.Random(seed)
+    hangs, crash = Trouble(1.0, "hang answers", chance.uniform(0.2, 0.5)), Trouble(0.0, "crash", 0.01, back_to=1.0)
+    crash.at = hangs.at + hangs.lasts
+    return _crowded(seed, Weather(slow=chance.choice((0.05, 0.2, 0.5))), hangs, crash)
+
+
+def flushed_under_a_new_node(seed: int) -> Plan:
+    """Redis is flushed while a node joins that has nothing to put back, and those that have do not reach it."""
+    flush = Trouble(random.Random(seed).uniform(2.0, 2.3), "flush")
+    hang = [Trouble(2.0, "hang way", 1.5, target=target) for target in (0, 1)]
+    return _crowded(seed, Weather(slow=0.2), *hang, Trouble(2.0, "join"), flush)
+
+
+def _crowded(seed: int, weather: Weather, *troubles: Trouble) -> Plan:
+    return Plan(
+        seed=seed,
+        nodes=2,
+        clients=6,
+        steps=30,
+        pause_s=0.1,
+        counters=6,
+        lasts=2.0,
+        midnight_at=DAYTIME_S,
+        weather=weather,
+        settings=Settings(),
+        troubles=list(troubles),
+    )
+
+
+PLANS: dict[str, Callable[[int], Plan]] = {
+    each.__name__: each for each in (plan, read_in_flight, flushed_under_a_new_node)
+}

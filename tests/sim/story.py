@@ -14,7 +14,7 @@ from tests.sim.clients import Client
 from tests.sim.clock import Loop, Stuck
 from tests.sim.ledger import BRIMFUL, BRIMFUL_AT, Ledger
 from tests.sim.nodes import NAMESPACE, Node, Surroundings
-from tests.sim.plan import Plan, plan
+from tests.sim.plan import Plan
 from tests.sim.servers import PARTITIONS, Postgres, Redis
 from tests.sim.troubles import Troubles
 
@@ -141,7 +141,7 @@ class Story:
         weather.lost = weather.unheard = weather.late = weather.slow = 0.0
         self.redis.hangs_until = self.postgres.hangs_until = 0.0
         for node in self.nodes:
-            node.to_redis.hangs_until = node.to_postgres.hangs_until = 0.0
+            node.to_redis.hangs_until = node.to_redis.answers_hang_until = node.to_postgres.hangs_until = 0.0
             self.loop.thaw(node.host)
 
     async def settle(self, node: Node) -> None:
@@ -213,11 +213,7 @@ class Story:
         return None
 
 
-def tell(seed: int, trace: Callable[[str], None] | None = None) -> Told:
-    return tell_plan(plan(seed), trace)
-
-
-def tell_plan(drawn: Plan, trace: Callable[[str], None] | None = None) -> Told:
+def tell(drawn: Plan, trace: Callable[[str], None] | None = None) -> Told:
     story = Story(drawn, trace)
     logging.disable(logging.CRITICAL)
     try:

@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from tests.sim.mutants import MUTANTS, Mutant
+from tests.sim.plan import PLANS, plan
 from tests.sim.story import tell
 
 STORIES = 60
@@ -28,19 +29,20 @@ USUAL = (
 )  # what no such run does without; of a long one more is asked
 
 
-def test_nothing_is_lost_or_doubled_or_read_wrongly_whatever_breaks() -> None:
+@pytest.mark.parametrize("kind", PLANS)
+def test_nothing_is_lost_or_doubled_or_read_wrongly_whatever_breaks(kind: str) -> None:
     odd: Counter[str] = Counter()
     for seed in range(STORIES):
-        told = tell(seed)
-        assert not told.wrong, f"python -m tests.sim --seed {seed}"
+        told = tell(PLANS[kind](seed))
+        assert not told.wrong, f"python -m tests.sim --plan {kind} --seed {seed}"
         odd += told.odd
-    assert not [name for name in USUAL if not odd[name]]
+    assert kind != plan.__name__ or not [name for name in USUAL if not odd[name]]
 
 
 def test_a_seed_tells_the_same_story_again() -> None:
     traces: list[list[str]] = [[], []]
     for trace in traces:
-        tell(11, trace.append)
+        tell(plan(11), trace.append)
     assert len(traces[0]) > 100
     assert traces[0] == traces[1]
 

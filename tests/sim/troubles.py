@@ -63,6 +63,8 @@ class Troubles:
                 node.to_redis.hangs_until = until
             case "hang way to postgres":
                 node.to_postgres.hangs_until = until
+            case "hang answers":
+                node.to_redis.answers_hang_until = until
             case "postgres down":
                 self.postgres.stop()
                 await asyncio.sleep(trouble.lasts)
