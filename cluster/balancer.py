@@ -26,6 +26,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
+from cluster.subprocesses import communicate
 from cluster.view import View
 
 log = logging.getLogger(__name__)
@@ -214,14 +215,7 @@ class Balancer:
         process = await asyncio.create_subprocess_exec(
             *self._base(""), "-t", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
-        try:
-            async with asyncio.timeout(TEST_TIMEOUT_S):
-                _, said = await process.communicate()
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+        _, said = await communicate(process, TEST_TIMEOUT_S)
         if process.returncode == 0:
             return None
         lines = said.decode("utf-8", "replace").strip().splitlines()

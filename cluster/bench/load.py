@@ -18,6 +18,7 @@ from cluster.bench.openloop import closed_loop
 from cluster.bench.pins import Cores
 from cluster.local.errors import LocalError
 from cluster.local.programs import which
+from cluster.subprocesses import communicate
 
 CONNECTIONS = 128
 PREBUILT_MAX = 1000  # requests held ready
@@ -92,13 +93,7 @@ async def drive(load: Load, url: str, seconds: float, cores: Cores, folder: Path
     command = [str(wrk), "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s", "-s", str(script), url]
     with cores.on("load"):
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    try:
-        async with asyncio.timeout(seconds + OVERTIME_S):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    said, _ = await communicate(process, seconds + OVERTIME_S)
     return parse_wrk(said.decode(), load.weight, may_fail)
 
 

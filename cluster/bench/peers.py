@@ -16,6 +16,7 @@ from cluster.bench.stage import HOST, Server, Stage
 from cluster.local.errors import LocalError
 from cluster.local.launcher import ROOT
 from cluster.local.programs import which
+from cluster.subprocesses import communicate
 
 PROGRAMS = ROOT / "tests" / "bench"
 OVERTIME_S = 60.0
@@ -107,13 +108,7 @@ async def run(stage: Stage, command: list[str], place: Place, timeout_s: float) 
             stderr=asyncio.subprocess.STDOUT,
             process_group=stage.group,
         )
-    try:
-        async with asyncio.timeout(timeout_s):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    said, _ = await communicate(process, timeout_s)
     if process.returncode:
         raise LoadFailed(f"{Path(command[0]).name} failed: {said.decode(errors='replace').strip()[-300:]}")
     return said.decode(errors="replace")
