@@ -45,7 +45,7 @@ class Door:
         trusted = self._peers.get(peer)
         if trusted is None:
             trusted = self._look_at(peer)
-        if not self._limiter.admit(real_ip if trusted and real_ip else peer, path):
+        if not self._limiter.admit(asker(peer, real_ip, trusted), path):
             raise TooManyRequests
         return trusted
 
@@ -103,6 +103,11 @@ class Door:
             self._peers.clear()
         trusted = self._peers[peer] = _within(peer, self._trusted)
         return trusted
+
+
+def asker(peer: str, real_ip: str | None, by_proxy: bool) -> str:
+    """The address of who asks: of a trusted proxy, whom it names."""
+    return real_ip if by_proxy and real_ip else peer
 
 
 def _within(peer: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -9,7 +9,7 @@ from quart import Response, g, request
 
 from node.answers import Answer
 from node.counters import Records
-from node.door import Door
+from node.door import Door, asker
 from node.errors import NotFound, TallyError
 from node.increment import counter_name, valid_namespace
 from node.limiter import network_of
@@ -78,9 +78,8 @@ class Desk:
 
 
 def client() -> str:
-    """Who asks: an address, or of IPv6 the network that is one client's; of a trusted proxy, who asked it."""
-    real_ip = request.headers.get("X-Real-IP") if g.by_proxy else None
-    return network_of(real_ip or peer())
+    """Who asks: an address, or of IPv6 the network that is one client's."""
+    return network_of(asker(peer(), request.headers.get("X-Real-IP"), g.by_proxy))
 
 
 def request_id() -> str | None:
