@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from cluster.drivers import POSTGRES_ERRORS
+from cluster.postgres_errors import POSTGRES_ERRORS
 from node.errors import StoreOverflow, StoreRefused, StoreUnanswered, StoreUnavailable
 
 CONNECTIONS_MAX = 12  # opened as they are needed

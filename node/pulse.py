@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from cluster.drivers import POSTGRES_ERRORS
+from cluster.postgres_errors import POSTGRES_ERRORS
 
 log = logging.getLogger(__name__)
 

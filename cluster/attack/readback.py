@@ -12,7 +12,7 @@ import asyncpg
 
 from cluster.attack import bearer
 from cluster.attack.route import Route
-from cluster.drivers import POSTGRES_ERRORS
+from cluster.postgres_errors import POSTGRES_ERRORS
 
 READERS = 16
 READ_DEADLINE_S = 30.0

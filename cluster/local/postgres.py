@@ -17,13 +17,13 @@ from pathlib import Path
 
 import asyncpg
 
-from cluster.drivers import POSTGRES_ERRORS
 from cluster.local.child import Child, Recipe
 from cluster.local.errors import LocalError, StartFailed
 from cluster.local.folder import OUTSIDE
 from cluster.local.programs import Program
 from cluster.local.service import Service
 from cluster.local.user import User
+from cluster.postgres_errors import POSTGRES_ERRORS
 
 HOST, USER, DATABASE = "127.0.0.1", "tally", "tally"
 INITDB_TIMEOUT_S = 120.0

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import asyncpg
 from redis.asyncio import Redis
 
-from cluster.drivers import POSTGRES_ERRORS
 from cluster.functions import UNREACHABLE
 from cluster.local import redis as local_redis
 from cluster.local.errors import LocalError
@@ -21,6 +20,7 @@ from cluster.local.programs import Program, Servers, choose_postgres, choose_red
 from cluster.local.redis import RedisServer
 from cluster.local.service import Service
 from cluster.local.user import server_user
+from cluster.postgres_errors import POSTGRES_ERRORS
 
 ASK_TIMEOUT_S = 5.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import click
 
-from cluster.drivers import POSTGRES_ERRORS
 from cluster.errors import ClusterError
+from cluster.postgres_errors import POSTGRES_ERRORS
 from cluster.registry import connect
 from cluster.service.shared import SharedFolder
 

@@ -15,7 +15,7 @@ from node import batch
 from node.answers import Answer, as_problem, of_error
 from node.errors import BadRequest, MethodNotAllowed, NotFound, PayloadTooLarge, TallyError, Unavailable
 from node.increment import BODY_BYTES_MAX
-from node.routes.large import READING, LargeBodies
+from node.routes.large import BODILESS, LargeBodies
 from node.v1.bodies import KEYS_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class PublicRequest(Request):
         if path.startswith(V1):
             raw: bytes = kwargs["scope"]["raw_path"]
             path = raw.partition(b"?")[0].decode("latin-1")
-        limits = (most for end, most in BODY_BYTES.items() if path.endswith(end) and method not in READING)
+        limits = (most for end, most in BODY_BYTES.items() if path.endswith(end) and method not in BODILESS)
         kwargs["max_content_length"] = next(limits, BODY_BYTES_MAX)
         super().__init__(method, scheme, path, *args, **kwargs)
 

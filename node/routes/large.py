@@ -16,7 +16,7 @@ from node.errors import Overloaded
 LARGE_BYTES = 64 * 1024
 LARGE_MAX = 64  # in the node at once; each has at most batch.BODY_BYTES_MAX, and what is made of it
 WAIT_S = 2.0  # for another to be done
-READING = ("GET", "HEAD")
+BODILESS = ("GET", "HEAD")  # methods
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -29,7 +29,7 @@ class LargeBodies:
         self._room = asyncio.Semaphore(at_once)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] in READING or not _is_large(scope["headers"]):
+        if scope["type"] != "http" or scope["method"] in BODILESS or not _is_large(scope["headers"]):
             return await self._app(scope, receive, send)
         try:
             async with asyncio.timeout(self._wait_s):

@@ -1,4 +1,4 @@
-"""What a driver raises when its server cannot be reached, or does not do what it was asked."""
+"""What asyncpg raises when Postgres cannot be reached, or does not do what it was asked."""
 
 from __future__ import annotations
 
