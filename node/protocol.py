@@ -17,6 +17,8 @@ import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from node.joined import Joined
+
 HEAD_BYTES_MAX = 32 * 1024  # request line and headers; trailers, too, and whatever else does not move a message on
 URL_BYTES_MAX = 8 * 1024
 HEADERS_MAX = 100
@@ -111,6 +113,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.check_head()
         super().on_headers_complete()
+        self.cycle.transport = Joined(self.transport, self.cycle)
         self.headers = []  # trailers would be added to the request's headers, which they are not
         self.phase, self.idle_bytes = Phase.BODY, 0
         self.disarm()

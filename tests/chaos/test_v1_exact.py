@@ -8,8 +8,8 @@ import secrets
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,24 +116,27 @@ async def stories(up: Up) -> None:
 def test_bounds_resets_and_two_attacks_are_exact_while_a_node_is_killed(up: Up, strategy: str) -> None:
     up.environment |= {"TALLY_STRATEGY": strategy, "TALLY_HOT_LANE": "false"}
     up.start("--nodes", "3").ready()
-    commands = [("--namespace", "shop", "--strategy", strategy), ()]
-    attacks = []
-    try:
-        for options in commands:
-            command = up.command("attack", *ATTACK, *options)
-            attacks.append(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=up.root, env=up.environment))
+    with ExitStack() as attacks_end:
+        shop, seed = ("--namespace", "shop", "--strategy", strategy), ()
+        attacks = [attacks_end.enter_context(attack(up, *options)) for options in (shop, seed)]
         until(lambda: any_counted(up), "the load has begun")
         asyncio.run(stories(up))
-        for attack in attacks:
-            result = json.loads(attack.communicate(timeout=120)[0])
+        for process in attacks:
+            result = json.loads(process.communicate(timeout=120)[0])
             wrong = {name: result[name] for name in ("failed", "unknown", "lost", "doubled")}
             assert wrong == dict.fromkeys(wrong, 0), result
             assert result["sent"] == result["acknowledged"] == result["counted"] == result["settled"] > 0
-            assert attack.returncode == 0
-    finally:
-        for attack in attacks:
-            attack.kill()
-            attack.wait()
+            assert process.returncode == 0
+
+
+@contextmanager
+def attack(up: Up, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = up.command("attack", *ATTACK, *options)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=up.root, env=up.environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def any_counted(up: Up) -> bool:

@@ -270,3 +270,27 @@ async def test_many_headers_and_long_ones_are_431_and_a_long_url_414(listener: L
     client = await listener.connect()
     client.writer.write(b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await client.line()).startswith(b"HTTP/1.1 414 ")
+
+
+async def test_an_answer_leaves_in_one_piece(listener: Listener) -> None:
+    client = await listener.connect()
+    client.writer.write(GET)
+    assert (await client.line()).startswith(OK)
+    pieces: list[bytes] = []
+
+    class Noting:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self._transport = transport
+
+        def write(self, data: bytes) -> None:
+            pieces.append(data)
+            self._transport.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+    connection = listener.connection
+    connection.transport = Noting(connection.transport)  # type: ignore[assignment]
+    client.writer.write(GET + GET)
+    assert [await client.line() for _ in range(2)] == [b"HTTP/1.1 200 OK"] * 2
+    assert len(pieces) == 2
