@@ -18,6 +18,7 @@ from cluster.local.folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
+LEASE_MS = "1500"  # half of the default: others take over long before the launcher starts a killed node again
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

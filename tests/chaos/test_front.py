@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from cluster.local import operate
-from tests.chaos.local_cluster import Up, until
+from tests.chaos.local_cluster import LEASE_MS, Up, until
 from tests.chaos.test_kill import cluster_as_seen_by
 from tests.faults.load import load
 
@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres, pyte
 
 KEYS = 2000  # so many that every partition has some, soon
 CLIENTS = 12
-LEASE_MS = "1500"  # half of the default: it must be over before the launcher starts the node again
 
 
 def settled(dsn: str) -> dict[int, int]:
@@ -47,7 +46,12 @@ def test_a_killed_node_fails_no_request_and_others_settle_its_partitions(up: Up)
         assert owned
         os.kill(dead["pid"], signal.SIGKILL)
         died, before = time.monotonic(), settled(dsn)
-        until(lambda: all(settled(dsn)[p] > before[p] for p in owned), "others settle what it owned")
+
+        def taken_over() -> bool:
+            now = settled(dsn)
+            return all(now[partition] > before[partition] for partition in owned)
+
+        until(taken_over, "others settle what it owned")
         took = time.monotonic() - died
         assert up.node("n2")["pid"] in (dead["pid"], None), "it was started again before the others took over"
         running.more(500)

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.chaos.local_cluster import Up, until
+from tests.chaos.local_cluster import LEASE_MS, Up, until
 from tests.conftest import Servers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres]
@@ -68,6 +68,7 @@ def test_two_kills_under_load_fail_no_request_and_lose_and_double_nothing(up: Up
 
 
 def test_a_killed_nodes_partitions_have_another_owner_before_it_is_back(up: Up) -> None:
+    up.environment["TALLY_LEASE_MS"] = LEASE_MS
     up.start("--nodes", "3").ready()
     dead, *others = up.state()["nodes"]
     names = {"n1", "n2", "n3"}

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cluster.attack.load import KEEP_ALIVE_S
 from tests.chaos.local_cluster import DEADLINE_S, Up, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres, pytest.mark.nginx]
@@ -96,7 +97,8 @@ async def eight_reset_while_eight_add(client: Client) -> None:
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[Client]:
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         yield Client(session, url)
 
 

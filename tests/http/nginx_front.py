@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from cluster.attack.load import KEEP_ALIVE_S
 from cluster.balancer import Balancer
 from cluster.errors import RegistryUnavailable
 from cluster.view import Member, View
@@ -176,7 +177,7 @@ async def front(directory: Path, *urls: str, announce_ms: int = 1000) -> AsyncIt
         process = await asyncio.create_subprocess_exec(*balancer.command(), stdout=errors, stderr=errors)
     members = Members(*urls)
     following = asyncio.create_task(balancer.follow(members, interval_ms=50))
-    connector = aiohttp.TCPConnector(limit=200)
+    connector = aiohttp.TCPConnector(limit=200, keepalive_timeout=KEEP_ALIVE_S)
     try:
         await until(lambda: balancer.pid == process.pid, "nginx runs")
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as client:
