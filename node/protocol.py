@@ -24,6 +24,7 @@ URL_BYTES_MAX = 8 * 1024
 HEADERS_MAX = 100
 HEAD_TIMEOUT_S = 10.0  # from the connection, or a later request's first byte, to the end of the head
 BODY_TIMEOUT_S = 10.0  # from the end of the head to the end of the body
+UNREAD_TIMEOUT_S = 10.0  # an answer, or a watch, of which so little is read that nothing more of it can be written
 LINGER_S = 2.0  # a client that has its answer and still sends is listened to so long, or a reset might take the answer
 LINGER_BYTES_MAX = 256 * 1024  # ... from it; but no further than this
 QUEUE_MAX = 1000  # requests that wait for those before them: several kilobytes each, and one read may bring thousands
@@ -70,11 +71,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused = False  # whether that answer was given
         self._lingered_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._arm(HEAD_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.disarm()
+        self._disarm_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read. It must not keep its answers in memory, nor a node that leaves, for ever."""
+        super().pause_writing()
+        self._disarm_unread()
+        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._disarm_unread()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self.refusal is not None:
@@ -232,6 +245,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _disarm_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _late(self) -> None:
         self._timer = None

@@ -19,12 +19,15 @@ DEADLINE_S = 10.0
 
 
 class App:
-    """Answers 200 with the size of the body; `open` lets it go on, `early` answers before it reads."""
+    """Answers 200 with the size of the body; `open` lets it go on, `early` answers before it reads, `endless` never
+    ends.
+    """
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.open.set()
         self.early = False
+        self.endless = False
         self.begun = self.cancelled = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -37,10 +40,21 @@ class App:
                 return
             body, more = body + message["body"], message["more_body"]
         await self.open.wait()
+        if self.endless:
+            await self._go_on(receive, send)
+            return
         text = b"%d" % len(body)
         headers = [(b"content-length", b"%d" % len(text))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text})
+
+    async def _go_on(self, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.create_task(receive())
+        while not gone.done():
+            await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+            await asyncio.sleep(0)
+        self.cancelled += 1
 
 
 class Client:
@@ -97,7 +111,7 @@ class Listener:
 
 @pytest.fixture
 async def listener(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listener]:
-    for name in ("HEAD_TIMEOUT_S", "BODY_TIMEOUT_S", "LINGER_S"):
+    for name in ("HEAD_TIMEOUT_S", "BODY_TIMEOUT_S", "UNREAD_TIMEOUT_S", "LINGER_S"):
         monkeypatch.setattr(protocol, name, 0.25)
     async with Listener(App()) as listener:
         yield listener
@@ -270,6 +284,31 @@ async def test_many_headers_and_long_ones_are_431_and_a_long_url_414(listener: L
     client = await listener.connect()
     client.writer.write(b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await client.line()).startswith(b"HTTP/1.1 414 ")
+
+
+async def test_a_client_that_does_not_read_its_answer_is_let_go(listener: Listener) -> None:
+    listener.app.endless = True
+    client = await listener.connect()
+    client.writer.write(GET)
+    async with asyncio.timeout(DEADLINE_S):
+        while not listener.app.cancelled:
+            await asyncio.sleep(0.01)
+    assert not listener.server.server_state.connections
+
+
+async def test_a_client_that_reads_slowly_is_served(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", DEADLINE_S)
+    listener.app.endless = True
+    client = await listener.connect()
+    client.writer.write(GET)
+    connection = listener.connection
+    async with asyncio.timeout(DEADLINE_S):
+        for _ in range(3):  # its writing pauses, and goes on
+            while connection.flow.write_paused is False:
+                await asyncio.sleep(0.001)
+            while connection.flow.write_paused:
+                await client.reader.read(1_000_000)
+    assert not listener.app.cancelled
 
 
 async def test_an_answer_leaves_in_one_piece(listener: Listener) -> None:
