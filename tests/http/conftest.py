@@ -172,7 +172,7 @@ def node(open_front: Callable[[str], Front]) -> Front:
 @pytest.fixture
 def limited(servers: Servers, dsn: str, node_port: int, ledger: Ledger, tmp_path: Path) -> Iterator[Front]:
     """One more node of the same cluster, which takes five requests in five seconds."""
-    with running_node(servers, dsn, tmp_path / "node.log", node="limited", rate_limit="5/5s") as port:
+    with running_node(servers, dsn, tmp_path / "node.log", node="limited", rate_limit="5/600s") as port:
         yield Front("node", port, ledger)
 
 
