@@ -5,7 +5,7 @@ As in `ports.py`: the adapters and the tests' twins keep to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +31,12 @@ class Refused:
     known: Sequence[int]  # their idempotency key was used before
     full: Sequence[int]  # their counter is
 
+
+Append = Callable[[Sequence[Operation]], Awaitable[Refused]]
+"""Counts plain increments, no two with one idempotency key, in one statement.
+
+Errors: StoreRefused when none was counted; any other StoreUnavailable when nobody knows.
+"""
 
 Found = tuple[Mapping[str, int | None], Mapping[bytes, Remembered]]  # totals of counters, and idempotency keys
 HistoryStep = Literal["minute", "hour", "day", "month"]
@@ -76,12 +82,8 @@ class Counters(Protocol):
 class IncrementLog(Counters, Protocol):
     """Increments, a row each, that are rolled up into their counters later. Errors: StoreUnavailable."""
 
-    async def append(self, operations: Sequence[Operation], sent: Callable[[], None]) -> Refused:
-        """Plain increments, no two with one idempotency key, in one statement. `sent` is called just before it is sent:
-        until then nothing can have counted.
-
-        Errors: StoreRefused when none was counted; else, once it is sent, nobody knows.
-        """
+    def appending(self) -> AbstractAsyncContextManager[Append]:
+        """All that has to be waited for before the statement can be sent: who gives up meanwhile can be left out."""
         ...
 
     async def waiting(self, partitions: Iterable[int]) -> list[int]:

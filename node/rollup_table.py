@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 import asyncpg
 
 from cluster.ring import partition_of
-from node.counters import Found, Refused
+from node.counters import Append, Found, Refused
 from node.deciding import Decision, Operation
 from node.increment import split_counter
 from node.key_table import KeyTable, guards_of, key_columns, recall
@@ -35,17 +36,20 @@ class RollupTable(KeyTable):
         async with self._postgres.open_transaction() as transaction:
             yield HeldNumbers(transaction, self._partitions)
 
-    async def append(self, operations: Sequence[Operation], sent: Callable[[], None]) -> Refused:
+    @asynccontextmanager
+    async def appending(self) -> AsyncIterator[Append]:
+        async with self._postgres.connection() as connection:
+            yield partial(self._append, connection)
+
+    async def _append(self, connection: asyncpg.Connection, operations: Sequence[Operation]) -> Refused:
         columns = columns_of((each.counter for each in operations), self._partitions)
         values = [each.value for each in operations]
-        async with self._postgres.connection() as connection:
-            sent()
-            if all(each.guard is None for each in operations):
-                rows = await connection.fetch(SQL["append"], *columns, values)
-            else:
-                guards = [each.guard for each in operations], [each.window_s for each in operations]
-                given = [each.idempotency_key for each in operations]
-                rows = await connection.fetch(SQL["claim_and_append"], *columns, values, *guards, given)
+        if all(each.guard is None for each in operations):
+            rows = await connection.fetch(SQL["append"], *columns, values)
+        else:
+            guards = [each.guard for each in operations], [each.window_s for each in operations]
+            given = [each.idempotency_key for each in operations]
+            rows = await connection.fetch(SQL["claim_and_append"], *columns, values, *guards, given)
         full = [row["n"] - 1 for row in rows if row["full"]]
         return Refused([row["n"] - 1 for row in rows if not row["full"]], full)
 

@@ -32,13 +32,13 @@ def rollup(
 
 async def append(increments: IncrementLog, group: Group) -> None:
     """Counts a group of plain increments in one statement. For `Committer`."""
-    operations = group.operations()
-    firsts, repeats = first_of_each_guard(operations)
-
-    def sent() -> None:
+    async with increments.appending() as append_all:
+        operations = group.operations()  # only now: some may have given up meanwhile
+        if not operations:
+            return
+        firsts, repeats = first_of_each_guard(operations)
         group.stage = Stage.COMMITTING
-
-    refused = await increments.append([operations[position] for position in firsts], sent)
+        refused = await append_all([operations[position] for position in firsts])
     reach("appended")
     exceptions = [firsts[index] for index in (*refused.known, *refused.full)]
     remembered = await _remembered(increments, [operations[position] for position in exceptions])

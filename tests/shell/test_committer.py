@@ -49,18 +49,34 @@ async def added(direct: Direct, counters: MemoryCounters, *increments: Increment
 
 def hang(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
     """The first who comes to this step stays there until the event is set."""
-    owner: Any = MemoryCounters if step == "append" else MemoryHeld
-    real, go, first = getattr(owner, step), asyncio.Event(), [True]
+    real, go, first = getattr(MemoryHeld, step), asyncio.Event(), [True]
 
     async def hung(self: Any, *args: Any) -> Any:
         if first.pop() if first else False:
-            if step == "append":
-                args[1]()
             await go.wait()
         return await real(self, *args)
 
-    monkeypatch.setattr(owner, step, hung)
+    monkeypatch.setattr(MemoryHeld, step, hung)
     return go
+
+
+def no_connection(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Where Postgres is not away, nobody gets hold of one, be it to append or to decide, until the event is set."""
+    there = asyncio.Event()
+
+    def waited_for(real: Any) -> Any:
+        @asynccontextmanager
+        async def late(self: MemoryCounters) -> AsyncIterator[Any]:
+            if not self.away:
+                await there.wait()
+            async with real(self) as got:
+                yield got
+
+        return late
+
+    for way in ("appending", "hold"):
+        monkeypatch.setattr(MemoryCounters, way, waited_for(getattr(MemoryCounters, way)))
+    return there
 
 
 async def test_of_a_commit_without_an_answer_nobody_knows_and_what_has_a_key_finds_out(
@@ -166,16 +182,32 @@ async def test_what_says_that_it_was_not_counted_never_counts_later(
         assert late.value.counted == "unknown" or counters.total(A) is None
 
 
+async def test_who_was_told_that_nothing_was_counted_before_there_was_a_connection_is_left_out(
+    counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = no_connection(monkeypatch)
+    async with counting(counters, deadline_s=1.0) as direct:
+        counters.away = True
+        asking = asyncio.create_task(added(direct, counters, Increment(A, 5)))
+        await asyncio.sleep(0.5)
+        counters.away = False  # the try that begins now outlasts who asked
+        (late,) = await asking
+        assert isinstance(late, StoreUnavailable)
+        assert late.counted is False
+        there.set()
+        await direct.drain()
+        assert counters.total(A) is None
+
+
 async def test_a_statement_that_postgres_refused_is_made_again(
     counters: MemoryCounters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, refusals = MemoryCounters.append, [StoreRefused(), StoreRefused()]
 
-    async def refused(self: MemoryCounters, operations: Any, sent: Any) -> Any:
+    async def refused(self: MemoryCounters, operations: Any) -> Any:
         if refusals:
-            sent()
             raise refusals.pop()
-        return await real(self, operations, sent)
+        return await real(self, operations)
 
     monkeypatch.setattr(MemoryCounters, "append", refused)
     async with counting(counters) as direct:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cluster.ring import partition_of
-from node.counters import Found, Refused
+from node.counters import Append, Found, Refused
 from node.deciding import Decision, Operation, Remembered
 from node.errors import StoreUnanswered, StoreUnavailable
 from node.settlement import FULL
@@ -61,10 +61,13 @@ class MemoryCounters:
             del self.keys[guard]
         return len(late)
 
-    async def append(self, operations: Sequence[Operation], sent: Callable[[], None]) -> Refused:
+    @asynccontextmanager
+    async def appending(self) -> AsyncIterator[Append]:
         self.reach()
         await asyncio.sleep(0)
-        sent()
+        yield self.append
+
+    async def append(self, operations: Sequence[Operation]) -> Refused:
         refused = Refused(known := list[int](), full := list[int]())
         for position, operation in enumerate(operations):
             if abs(self.values.get(operation.counter, 0)) >= FULL:
