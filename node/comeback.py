@@ -32,6 +32,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from node.absence import Absence
 from node.errors import LogUnavailable, Misconfigured
 from node.keep import Keep, settled_parts
 from node.payload import ids_of, told
@@ -85,10 +86,10 @@ class Comeback:
         now: Callable[[], float],
     ) -> None:
         self._log, self._store, self._lane, self._name = log, store, lane, name
-        self._alive, self._lease_s, self._now = alive, lease_s, now
+        self._alive, self._now = alive, now
         self._enlisted = False
-        self._absent: dict[str, float] = {}  # since when a writer that is waited for has had no lease
-        self._gone: dict[str, float] = {}  # ... or any other
+        self._absent = Absence(lease_s)  # of writers that are waited for
+        self._gone = Absence(DEAD_S)  # ... of any
         self.incarnation: int | None = None  # in which this writer has come back
         self._found: Found | None = None  # the Redis to which it has
         self.replayed = 0  # calls that had to be made again
@@ -111,6 +112,7 @@ class Comeback:
             self._enlisted = True
         answered = flight[0].number - 1 if flight else last
         found = await self._find(answered)
+        self._absent.forget()  # while Redis was away nobody could renew a lease
         if found.incarnation == self.incarnation:
             self._found = found
             return
@@ -158,7 +160,7 @@ class Comeback:
 
     async def tidy(self) -> None:
         """Strikes off the list who died long ago, so that nobody waits for them after a fault."""
-        await self._strike_absent(await self._store.behind(self._lane, "replayed", 2**62), self._gone, DEAD_S)
+        await self._strike_absent(await self._store.behind(self._lane, "replayed", 2**62), self._gone)
 
     async def leave(self) -> None:
         """Nobody waits for this writer any more."""
@@ -280,19 +282,15 @@ class Comeback:
         writers are, for it has gone back in time with Redis; it only says who is alive now.
         """
         behind = await self._store.behind(self._lane, step, incarnation)
-        dead = await self._strike_absent(behind, self._absent, self._lease_s)
+        dead = await self._strike_absent(behind, self._absent)
         return [name for name in behind if name not in dead]
 
-    async def _strike_absent(self, names: list[str], absent: dict[str, float], after_s: float) -> list[str]:
-        """`absent`: since when a writer has had no lease, as far as was looked; -> those that were struck."""
+    async def _strike_absent(self, names: list[str], absence: Absence) -> list[str]:
+        """-> those that were struck"""
         alive = await self._alive() if names else frozenset()
-        now = self._now()
-        since = {name: absent.get(name, now) for name in names if name not in alive and name != self._name}
-        absent.clear()
-        absent.update(since)
-        dead = [name for name, first in since.items() if now - first > after_s]
+        dead = absence.dead([name for name in names if name not in alive and name != self._name], self._now())
         if dead:
-            log.warning("no longer waiting for %s: without a lease for %.0f s", ", ".join(dead), after_s)
+            log.warning("no longer waiting for %s: without a lease for %.0f s", ", ".join(dead), absence.dead_after_s)
             await self._store.strike(self._lane, dead)
             await self._log.forget_writers(dead)
         return dead

@@ -8,7 +8,9 @@ import random
 import pytest
 
 from node.call import Outcome
+from node.comeback import Comeback
 from node.errors import LogUnavailable, Misconfigured, Unavailable
+from node.keep import Keep
 from node.settler import Settler
 from tests.shell.conftest import ALL, World, increment, running, until
 from tests.twins.log import MemoryAppender
@@ -485,3 +487,66 @@ async def test_a_call_in_flight_counts_although_its_id_is_known_by_hearsay(world
         world.log.crash(back_to=before)
         assert await first is Outcome.COUNTED
         assert await world.value("default:a") == 5
+
+
+class Registry:
+    """Who holds a lease, looked up by one who waits for n1. `look` is set at every look."""
+
+    def __init__(self) -> None:
+        self.members, self.away, self.look = {"n2"}, False, asyncio.Event()
+
+    async def alive(self) -> frozenset[str]:
+        self.look.set()
+        if self.away:
+            raise LogUnavailable
+        return frozenset(self.members)
+
+    async def looks(self, count: int) -> None:
+        for _ in range(count):
+            self.look.clear()
+            await self.look.wait()
+
+
+async def test_a_writer_is_struck_only_after_a_lease_in_which_it_could_be_seen(world):
+    """Redis goes away again before those who live have renewed their leases, for longer than one lasts."""
+    now, registry, keep = [0.0], Registry(), Keep(60.0, 10**9)
+    comeback = Comeback(world.log, world.store, 0, "n2", registry.alive, 3.0, lambda: now[0])
+    await world.store.enlist(0, "n1")
+
+    async def come_back() -> None:
+        await comeback.run(await world.log.connect(lambda: None), keep, (), 0)
+
+    async with asyncio.timeout(10):
+        first = asyncio.create_task(come_back())
+        await registry.looks(2)
+        registry.away = True
+        with pytest.raises(LogUnavailable):
+            await first
+        now[0], registry.away = 10.0, False
+        second = asyncio.create_task(come_back())
+        await registry.looks(3)
+        assert "n1" in world.store.writers
+        now[0] = 12.9
+        await registry.looks(3)
+        assert "n1" in world.store.writers
+        now[0] = 13.1
+        await second
+    assert "n1" not in world.store.writers
+
+
+async def test_who_died_long_ago_is_struck_once_it_was_looked_for_all_the_while(world):
+    now, registry = [0.0], Registry()
+    comeback = Comeback(world.log, world.store, 0, "n2", registry.alive, 3.0, lambda: now[0])
+    await world.store.enlist(0, "n1")
+    await comeback.tidy()
+    registry.away = True
+    for now[0] in range(60, 900, 60):
+        with pytest.raises(LogUnavailable):
+            await comeback.tidy()
+    registry.away = False
+    for now[0] in range(900, 1501, 60):
+        await comeback.tidy()
+        assert "n1" in world.store.writers, now
+    now[0] = 1501.0
+    await comeback.tidy()
+    assert "n1" not in world.store.writers
