@@ -61,12 +61,17 @@ SELECT name FROM writers WHERE lane = $1 AND resumed < $2;
 DELETE FROM writers WHERE lane = $1 AND name = ANY($2::text[]);
 
 -- name: forget_calls
--- Of writers that are not on the list. In one expression on the row itself: a settle may move it meanwhile
+-- Of those who have settled calls and are not on the list, and so never will be again: both seen at one moment, for a
+-- row that this waits for is newer. What is taken out of that, in one expression on the row itself
+WITH dead AS (
+    SELECT split_part(k, '/', 1) AS name FROM partitions, jsonb_object_keys(calls) k WHERE lane = $1
+    EXCEPT SELECT name FROM writers
+)
 UPDATE partitions SET calls = calls - ARRAY(
-    SELECT k FROM jsonb_object_keys(calls) k WHERE split_part(k, '/', 1) NOT IN (SELECT name FROM writers)
+    SELECT k FROM jsonb_object_keys(calls) k WHERE split_part(k, '/', 1) IN (SELECT name FROM dead)
 )
 WHERE lane = $1
-AND EXISTS (SELECT FROM jsonb_object_keys(calls) k WHERE split_part(k, '/', 1) NOT IN (SELECT name FROM writers));
+AND EXISTS (SELECT FROM jsonb_object_keys(calls) k WHERE split_part(k, '/', 1) IN (SELECT name FROM dead));
 
 -- name: settled_calls
 -- Where writer $2 has calls that are settled, and the last of them

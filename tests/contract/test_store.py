@@ -172,3 +172,23 @@ async def test_a_counter_far_below_zero_is_full_too(store):
     await store.fence(0, "run-1", lost=False)
     assert list((await store.settle(batch(1, {A: -FULL}))).full) == [A]
     assert list((await store.fence(0, "run-1", lost=False)).full) == [A]
+
+
+@pytest.mark.parametrize("store", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+async def test_a_strike_that_waits_for_a_settle_forgets_nothing_of_a_writer_that_came_meanwhile(store):
+    """The settled row is newer than the list of writers that the waiting statement sees."""
+    await store.fence(0, "run-1", lost=False)
+    await store.enlist(0, "n1")
+    await store.settle(batch(1, {A: 1}, calls={"n1": 1}))
+    async with asyncio.timeout(20), store.postgres.transaction() as settling:
+        await settling.execute("SELECT FROM partitions WHERE partition = $1 FOR UPDATE", P)
+        striking = asyncio.create_task(store.strike(0, ["n1"]))
+        while not await settling.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+        await store.enlist(0, "n2")
+        noted = '{"n2": 1, "n2/0": "1 d0:c1"}'
+        await settling.execute("UPDATE partitions SET calls = calls || $2 WHERE partition = $1", P, noted)
+    await striking
+    assert await store.settled_calls(0, "n2") == {P: 1}
+    assert await store.settled_outcomes(0, "n2") == {1: ["d0:c1"]}
+    assert await store.settled_calls(0, "n1") == {}
