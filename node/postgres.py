@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -20,6 +21,7 @@ STATEMENT_TIMEOUT_MS = 30_000  # for the longest: large batches, migrations
 LONG_S = STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S
 ANSWER_TIMEOUT_S = 6.0  # for all others; more than they may wait for a lock
 ROLLBACK_TIMEOUT_S = 1.0
+SILENT_S = 1.0  # who gives up on a connection after so long takes Postgres for gone
 LOCK_TIMEOUT_MS = 5_000
 IDLE_TIMEOUT_MS = 3_000  # in a transaction: of a node that is paused, or cut off without a goodbye, and holds rows
 
@@ -121,19 +123,22 @@ class Postgres:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """One that does not answer is taken for dead, and so are all that idle: each would cost as long again.
+        """One that does not answer is taken for dead, and so are all that there are: each would cost as long again.
 
-        So is one whose user gives up: the pool would wait for the end of what it was asked, perhaps for ever.
+        One whose user gives up is ended, too: the pool would wait for the end of what it was asked, perhaps for ever.
+        The others only if that was late: a client may hang up at any moment.
         """
         async with translated(), self._pool.acquire() as connection:
+            late_at = monotonic() + SILENT_S
             try:
                 yield connection
             except asyncpg.InternalClientError:
                 connection.terminate()
                 raise
-            except (TimeoutError, asyncio.CancelledError):
+            except (TimeoutError, asyncio.CancelledError) as error:
                 connection.terminate()
-                await self._pool.expire_connections()
+                if isinstance(error, TimeoutError) or monotonic() >= late_at:
+                    await self._pool.expire_connections()
                 raise
 
     @asynccontextmanager
