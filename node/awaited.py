@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from node.call import Outcome, Pending
 from node.errors import TallyError
@@ -20,6 +21,19 @@ def resolve(future: asyncio.Future[T], result: T | TallyError) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
+
+
+async def apart(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits it in a task of its own, which goes on when the caller is cancelled.
+
+    A client that hangs up while half of a command is sent would break the connection for all.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks for it any more
+        raise
 
 
 class Awaited(Pending):

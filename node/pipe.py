@@ -73,6 +73,9 @@ class Pipe:
             await self._connection.send_packed_command(command, check_health=False)
         except UNREACHABLE as error:
             self.fail(translated(error))
+        except BaseException:  # cancelled: the driver has closed the connection, and would open another for the next
+            self.fail(LogUnavailable())
+            raise
         return answer
 
     async def close(self) -> None:

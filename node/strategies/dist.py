@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
-from node.awaited import resolve
+from node.awaited import apart, resolve
 from node.bundling import BundleAnswer, Bundling, bundle, outcomes_of
 from node.call import Decided, Outcome, Windows, digest_of
 from node.errors import CounterFull, LogUnavailable, Mismatch, NotFound, TallyError, Unavailable
@@ -15,7 +15,7 @@ from node.halves import Halves
 from node.increment import Increment
 from node.payload import TAKEN, Ruling
 from node.ports import Log
-from node.reader import Reader
+from node.reader import Read, Reader
 from node.settlement import Stored
 from node.strategy import Added, Bounds, Namespace, Reading, Receipt, Taken
 from node.writer import Writer
@@ -74,19 +74,22 @@ class Dist:
                 return Taken(int(ruling.number), replayed=kind == "r")
 
     async def read(self, namespace: Namespace, counters: Sequence[str]) -> list[Reading | None]:
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                found = await self._reader.values(counters)
-        except TimeoutError:
-            raise Unavailable("The values could not be read in time; try again.") from None
+        found = await apart(self._values(counters))
         return [_reading(*found[counter]) for counter in counters]
 
     async def receipt(self, namespace: Namespace, counter: str, idempotency_key: str) -> Receipt:
         window_s = namespace.idempotency_window_s
-        value = await self._log.receipt(window_s, digest_of(Increment(counter, 0, idempotency_key)))
+        value = await apart(self._log.receipt(window_s, digest_of(Increment(counter, 0, idempotency_key))))
         if value is None:
             return Receipt(False, None, window_s)
         return Receipt(True, -int(value[1:]) if value.startswith(TAKEN) else int(value), window_s)
+
+    async def _values(self, counters: Sequence[str]) -> dict[str, Read]:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._reader.values(counters)
+        except TimeoutError:
+            raise Unavailable("The values could not be read in time; try again.") from None
 
     async def _count(self, bundling: Bundling) -> BundleAnswer:
         """One bundle's outcomes; an error is a value here, for the other bundles go on."""

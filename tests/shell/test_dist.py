@@ -14,7 +14,7 @@ from node.increment import Increment
 from node.strategies.dist import NO_BOUNDS, Dist
 from node.strategy import Added, Bounds, Namespace, Reading, Receipt, Taken
 from tests.shell.conftest import ALL, increment, until
-from tests.twins.log import MemoryAppender
+from tests.twins.log import MemoryAppender, MemoryLog
 
 NS = Namespace()
 A = "default:a"
@@ -306,3 +306,30 @@ async def test_stories_of_bounds_and_resets_end_exact(world, seed):
         breaking.cancel()
         await until(lambda: world.log.whole_in == world.store.incarnation)
         assert await value_of(one) + taken == added_up
+
+
+async def test_a_client_that_hangs_up_cancels_nothing_on_the_connection_that_all_reads_share(world, monkeypatch):
+    begun, go, ended = asyncio.Event(), asyncio.Event(), []
+
+    def held(real):
+        async def call(self, *args):
+            begun.set()
+            await go.wait()
+            answer = await real(self, *args)
+            ended.append(answer)
+            return answer
+
+        return call
+
+    for name in ("read", "receipt"):
+        monkeypatch.setattr(MemoryLog, name, held(getattr(MemoryLog, name)))
+    async with world.dist() as dist:
+        for asking in (dist.read(NS, [A]), dist.receipt(NS, A, "x")):
+            begun.clear()
+            client = asyncio.create_task(asking)
+            await begun.wait()
+            client.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await client
+        go.set()
+        await until(lambda: len(ended) == 2)

@@ -52,6 +52,36 @@ async def test_a_call_on_a_closed_connection_fails_as_unavailable_and_breaks_the
     await pipe.close()
 
 
+class Congested(Connection):
+    """A driver's that has no room for more."""
+
+    def __init__(self) -> None:
+        super().__init__(OSError())
+        self.sending, self.sent = asyncio.Event(), 0
+
+    async def send_packed_command(self, command: list[bytes], check_health: bool) -> None:
+        self.sent += 1
+        self.sending.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_call_that_is_cancelled_before_it_is_all_sent_breaks_the_pipe() -> None:
+    """Redis-py has closed the connection then, and would open another for the next call, which nobody reads."""
+    broken: list[int] = []
+    connection = Congested()
+    pipe = Pipe(connection, "key", lambda: broken.append(1))  # type: ignore[arg-type]
+    calling = asyncio.create_task(pipe.call("read"))
+    await connection.sending.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    with pytest.raises(LogUnavailable):
+        async with asyncio.timeout(10):
+            await pipe.call("read")
+    assert (connection.sent, broken) == (1, [1])
+    await pipe.close()
+
+
 async def test_a_connection_on_which_postgres_said_goodbye_while_it_idled_is_gone() -> None:
     with pytest.raises(StoreUnavailable) as caught:
         async with translated():
