@@ -6,8 +6,10 @@ given twice, a NUL, a long key) goes through the strict reader, item by item, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
+from urllib.request import parse_http_list
 
 import msgspec
 
@@ -15,10 +17,11 @@ from node.answers import refusal
 from node.call import Outcome
 from node.errors import BadRequest, CounterFull, Mismatch, TallyError, Unavailable
 from node.increment import (
+    PLACE,
     VALUE_MAX,
     Increment,
     counter_name,
-    json_object,
+    json_kind,
     json_value,
     valid_id,
     valid_key,
@@ -32,6 +35,10 @@ SHORT = 128  # a text of so many characters has at most KEY_BYTES_MAX bytes
 ITEM_BYTES_MAX = 16 * 1024  # twice what the longest key and id take, every character of them escaped
 SHOWN = 64  # characters of what a client sent that it is shown again
 MEMBERS = frozenset(("key", "value", "idempotency_key"))
+KINDS = ("application/json", "application/x-ndjson")
+NO_ARRAY = "The body must be one whole JSON array of items, in UTF-8: it is empty, cut short or something else."
+TOO_MANY = f"A batch must have at most {ITEMS_MAX} items: send the others in another one."
+TWICE = BadRequest("An item must have no member twice.")
 
 
 class Item(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -73,10 +80,8 @@ def strict_batch(content_type: str | None, body: bytes, namespace: Namespace) ->
 
 
 def _is_ndjson(content_type: str | None) -> bool:
-    kind = (content_type or "").partition(";")[0].strip().lower()
-    if kind not in ("application/json", "application/x-ndjson"):
-        raise BadRequest("Send application/json (an array) or application/x-ndjson (an item a line).")
-    return kind == "application/x-ndjson"
+    send = "Send Content-Type: application/json (an array) or application/x-ndjson (an item a line)."
+    return json_kind(content_type, KINDS, send) == KINDS[1]
 
 
 def _quick(ndjson: bool, body: bytes, namespace: Namespace) -> list[Given] | None:
@@ -101,22 +106,22 @@ def _quick(ndjson: bool, body: bytes, namespace: Namespace) -> list[Given] | Non
 def _strict(ndjson: bool, body: bytes, namespace: Namespace) -> Iterator[Given]:
     pieces = _lines(body) if ndjson else _elements(body)
     if len(pieces) > ITEMS_MAX:
-        raise BadRequest(f"A batch has at most {ITEMS_MAX} items.")
+        raise BadRequest(TOO_MANY)
     for piece in pieces:
         if not isinstance(piece, bytes):
             yield _item(piece, namespace)
         elif len(piece) > ITEM_BYTES_MAX:
-            yield BadRequest(f"An item has at most {ITEM_BYTES_MAX} bytes.")
+            yield BadRequest(f"An item must have at most {ITEM_BYTES_MAX} bytes.")
         elif ndjson:
-            yield _item(piece, namespace)
+            yield _line(piece, namespace)
         else:  # what is no JSON makes the array none
-            yield _item(json_value(piece) if piece.startswith(b"{") else None, namespace)
+            yield _item(_array_value(piece) if piece.startswith(b"{") else None, namespace)
 
 
 def _lines(body: bytes) -> Sequence[Any]:
     """Those that are not empty; no more empty ones than others are looked for."""
     if body.count(b"\n") > 2 * ITEMS_MAX:
-        raise BadRequest(f"A batch has at most {ITEMS_MAX} items.")
+        raise BadRequest(TOO_MANY)
     return [line for line in body.split(b"\n") if line.strip()]
 
 
@@ -127,18 +132,39 @@ def _elements(body: bytes) -> Sequence[Any]:
     try:
         return [bytes(element) for element in _ELEMENTS.decode(body)[: ITEMS_MAX + 1]]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        items = json_value(body) if body.count(b"{") <= ITEMS_MAX else None
+        items = _array_value(body) if body.count(b"{") <= ITEMS_MAX else None
     if type(items) is not list:
-        raise BadRequest("The body is not a JSON array.")
+        raise BadRequest(NO_ARRAY)
     return items
 
 
-def _item(item: Any, namespace: Namespace) -> Given:
-    """One item: a line that is still to be read, or a value."""
+def _array_value(text: bytes) -> Any:
+    """The array, or an element of it."""
     try:
-        fields = json_object(item) if isinstance(item, bytes) else item
+        return json_value(text, _members)
+    except BadRequest:
+        raise BadRequest(NO_ARRAY) from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> Any:
+    """A member twice is one item's own trouble."""
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else TWICE
+
+
+def _line(line: bytes, namespace: Namespace) -> Given:
+    try:
+        return _item(json_value(line, _members), namespace)
+    except BadRequest:
+        return BadRequest("A line must be one JSON object, in UTF-8.")
+
+
+def _item(fields: Any, namespace: Namespace) -> Given:
+    try:
+        if isinstance(fields, BadRequest):
+            return fields
         if type(fields) is not dict:
-            return BadRequest("An item is an object with key, value and, if you like, idempotency_key.")
+            return BadRequest("An item must be an object with key, value and, if you like, idempotency_key.")
         if unknown := fields.keys() - MEMBERS:
             return BadRequest(f"Unknown member {min(unknown)[:SHOWN]!r}: an item has key, value and idempotency_key.")
         key = valid_key(fields.get("key"))
@@ -153,16 +179,27 @@ def _item(item: Any, namespace: Namespace) -> Given:
 Result = Outcome | TallyError
 
 
-def increments_of(namespace: str, given: Sequence[Given], request_id: str | None = None) -> list[Increment]:
-    """Of the items that are right. Those without an idempotency key of their own are guarded by the proxy's request id
-    where there is one, each by its place in the request: so it counts once, whatever the proxy sends again.
+def terms_under(idempotency_key: str | None, namespace: Namespace) -> Namespace:
+    """What the items must keep to. An idempotency key of the whole request is one for each of them."""
+    return namespace if idempotency_key is None else replace(namespace, idempotency_key_required=False)
+
+
+def increments_of(
+    namespace: str, given: Sequence[Given], idempotency_key: str | None = None, request_id: str | None = None
+) -> list[Increment]:
+    """Of the items that are right. Those without an idempotency key of their own are guarded by that of the request, or
+    else by the proxy's request id, each by its place in the request: so it counts once, whatever is sent again.
     """
+    guard = f"{request_id}/" if request_id else ""
+    if idempotency_key is not None:
+        guard = idempotency_key + PLACE
+    by_proxy = bool(guard) and idempotency_key is None
     return [
         Increment(
             counter_name(namespace, item.key),
             item.value,
-            item.idempotency_key or (f"{request_id}/{position}" if request_id else None),
-            short_lived=item.idempotency_key is None and request_id is not None,
+            item.idempotency_key or (f"{guard}{position}" if guard else None),
+            short_lived=by_proxy and item.idempotency_key is None,
         )
         for position, item in enumerate(given)
         if isinstance(item, Item)
@@ -184,6 +221,17 @@ DESCRIBED: dict[Outcome, dict[str, Any]] = {
     Outcome.MISMATCH: {"status": "refused", "message": str(Mismatch())},
     Outcome.FULL: {"status": "refused", "message": str(CounterFull())},
 }
+
+
+def all_replayed(found: Sequence[Result]) -> bool:
+    return bool(found) and found.count(Outcome.REPLAYED) == len(found)
+
+
+def prefers_minimal(headers: Iterable[str]) -> bool:
+    """Whether `return=minimal` is among the preferences (RFC 7240), of which the first of a name holds."""
+    preferences = (each.partition(";")[0].partition("=") for each in parse_http_list(",".join(headers)))
+    returns = (value.strip().strip('"').lower() for name, _, value in preferences if name.strip().lower() == "return")
+    return next(returns, None) == "minimal"
 
 
 def describe(found: Sequence[Result], minimal: bool, passed_on: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from node.call import Outcome
-from node.increment import Increment
+from node.increment import PLACE, Increment
 from node.settlement import FULL
 from node.strategy import Bounds
 from node.terms import Namespace
@@ -31,7 +31,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     most: int | None
     guard: bytes | None  # what its idempotency key is remembered by
     window_s: int
-    idempotency_key: str | None  # as its client gave it
+    idempotency_key: str | None  # as its client gave it, to one increment or to a batch
 
 
 class Remembered(NamedTuple):
@@ -71,6 +71,7 @@ class Decision:
 def operation_of(
     increment: Increment, namespace: Namespace, request_id_window_s: int, bounds: Bounds, reset: bool = False
 ) -> Operation:
+    given = None if increment.short_lived else increment.idempotency_key
     return Operation(
         increment.counter,
         increment.value,
@@ -79,7 +80,7 @@ def operation_of(
         bounds.max,
         None if increment.idempotency_key is None else guard_of(increment),
         request_id_window_s if increment.short_lived else namespace.idempotency_window_s,
-        None if increment.short_lived else increment.idempotency_key,
+        given and given.partition(PLACE)[0],
     )
 
 

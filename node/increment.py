@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -26,6 +27,7 @@ FORM_FIELDS_MAX = 64
 REMEMBERED_BODIES_MAX = 4096
 REMEMBERED_BODY_BYTES_MAX = 256
 DEFAULT_NAMESPACE = "default"
+PLACE = "\0"  # between a batch's idempotency key and an item's place in it; no key that a client gives has it
 
 _PLAIN_BODY = re.compile(
     rb'[ \t\r\n]*\{[ \t\r\n]*"key"[ \t\r\n]*:[ \t\r\n]*"([^"\\\x00-\x1f]+)"[ \t\r\n]*,'
@@ -39,6 +41,8 @@ _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+
+Members = Callable[[list[tuple[str, Any]]], Any]  # makes an object of its members
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
@@ -102,16 +106,16 @@ _read_before = lru_cache(maxsize=REMEMBERED_BODIES_MAX)(_read)
 def valid_namespace(namespace: str) -> str:
     """Errors: BadRequest."""
     if not _NAMESPACE.fullmatch(namespace):
-        raise BadRequest("A namespace is 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit.")
+        raise BadRequest("A namespace must be 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit.")
     return namespace
 
 
 def valid_key(key: Any) -> str:
     """A non-empty text of at most KEY_BYTES_MAX bytes without NUL or lone surrogates. Errors: BadRequest."""
     if type(key) is not str or not key or "\0" in key:
-        raise BadRequest("key is a non-empty text without NUL.")
+        raise BadRequest("`key` must be a non-empty text without NUL.")
     if len(_utf8(key, "key")) > KEY_BYTES_MAX:
-        raise BadRequest(f"key has at most {KEY_BYTES_MAX} bytes of UTF-8.")
+        raise BadRequest(f"`key` must have at most {KEY_BYTES_MAX} bytes of UTF-8.")
     return key
 
 
@@ -119,7 +123,7 @@ def valid_value(value: Any, negative_allowed: bool = False) -> int:
     """An integer, 0 <= value <= VALUE_MAX; never a bool, which Python takes for one. Errors: BadRequest."""
     least = -VALUE_MAX if negative_allowed else 0
     if type(value) is not int or not least <= value <= VALUE_MAX:
-        raise BadRequest(f"value is an integer from {least} to {VALUE_MAX}.")
+        raise BadRequest(f"`value` must be an integer from {least} to {VALUE_MAX}.")
     return value
 
 
@@ -143,24 +147,27 @@ def is_percent_encoded(text: str) -> bool:
 
 
 def parse_idempotency_header(raw: str | None) -> str | None:
-    """Quoted (a structured-field string, as the IETF draft has it) or bare; both forms of one key are the same key."""
+    """Quoted (a structured-field string, as the IETF draft has it) or bare; both forms of one key are the same key.
+
+    Errors: BadRequest.
+    """
     if raw is None:
         return None
     raw = raw.strip(" \t")
     if raw.startswith('"'):
         quoted = _QUOTED.fullmatch(raw)
-        if quoted is None:
-            raise BadRequest
-        raw = re.sub(r"\\(.)", r"\1", quoted[1])
+        raw = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if not _HEADER_TEXT.fullmatch(raw) or len(raw) > ID_CHARS_MAX:
-        raise BadRequest
+        raise BadRequest(f"Idempotency-Key must be 1 to {ID_CHARS_MAX} printable ASCII characters, bare or quoted.")
     return raw
 
 
 def one_id(header: str | None, field: str | None) -> str | None:
     """The idempotency key of a request that may name it in both places. Errors: BadRequest, when they differ."""
     if None not in (header, field) and header != field:
-        raise BadRequest("The header Idempotency-Key and the member idempotency_key are not the same.")
+        raise BadRequest(
+            "The header Idempotency-Key and the member `idempotency_key` must be the same, where both are given."
+        )
     return header if field is None else field
 
 
@@ -169,7 +176,7 @@ def valid_id(field: Any) -> str | None:
     if field is None:
         return None
     if type(field) is not str or not 1 <= len(field) <= ID_CHARS_MAX or "\0" in field:
-        raise BadRequest(f"idempotency_key is a text of 1 to {ID_CHARS_MAX} characters.")
+        raise BadRequest(f"`idempotency_key` must be a text of 1 to {ID_CHARS_MAX} characters without NUL.")
     _utf8(field, "idempotency_key")
     return field
 
@@ -178,7 +185,7 @@ def _utf8(text: str, name: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise BadRequest(f"{name} has a lone surrogate, which is no character.") from None
+        raise BadRequest(f"`{name}` must not have a lone surrogate, which is no character.") from None
 
 
 def _fields(content_type: str | None, body: bytes) -> dict[str, Any]:
@@ -197,21 +204,37 @@ def _fields(content_type: str | None, body: bytes) -> dict[str, Any]:
 
 def json_object(body: bytes) -> dict[str, Any]:
     """A JSON object, read strictly. Errors: BadRequest."""
-    value = json_value(body)
+    try:
+        value = json_value(body)
+    except BadRequest:
+        value = None
     if type(value) is not dict:
-        raise BadRequest
+        raise BadRequest("The body must be a JSON object in UTF-8, with no member twice.")
     return value
 
 
-def json_value(body: bytes) -> Any:
-    """JSON, read strictly: UTF-8 only, no duplicate member, no NaN, bounded depth. Errors: BadRequest."""
+def json_value(body: bytes, members: Members | None = None) -> Any:
+    """JSON, read strictly: UTF-8 only, no NaN, bounded depth; no duplicate member either, unless `members` makes the
+    objects. Errors: BadRequest.
+    """
     text = _text(body)
     if _is_deep(text):
         raise BadRequest
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=members or _without_duplicates, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise BadRequest from None
+
+
+def json_kind(content_type: str | None, known: Collection[str], send: str) -> str:
+    """The media type of a body, one of `known`, in UTF-8. Errors: BadRequest, which says what to `send`."""
+    kind, _, parameters = (content_type or "").partition(";")
+    kind = kind.strip().lower()
+    if kind not in known:
+        raise BadRequest(send)
+    if parameters.strip().lower().replace('"', "") not in ("", "charset=utf-8"):
+        raise BadRequest("Send the body as UTF-8.")
+    return kind
 
 
 def _form(body: bytes) -> dict[str, Any]:

@@ -35,10 +35,7 @@ Terms = Mapping[str, Any]  # members of `Namespace`; those that are not given st
 
 def parse_terms(body: bytes) -> Terms:
     """Errors: BadRequest, which names the member."""
-    try:
-        given = json_object(body)
-    except BadRequest:
-        raise BadRequest("The body is not a JSON object.") from None
+    given = json_object(body)
     if unknown := given.keys() - CHECKS.keys():
         raise BadRequest(f"Unknown member {min(unknown)!r}: a namespace has {', '.join(CHECKS)}.")
     for name, value in given.items():
@@ -58,18 +55,18 @@ def describe(namespace: Namespace) -> dict[str, Any]:
 
 def _strategy(name: str, value: Any) -> None:
     if value not in get_args(StrategyName):
-        raise BadRequest(f"{name} is one of {', '.join(get_args(StrategyName))}.")
+        raise BadRequest(f"`{name}` must be one of {', '.join(get_args(StrategyName))}.")
 
 
 def _switch(name: str, value: Any) -> None:
     if type(value) is not bool:
-        raise BadRequest(f"{name} is true or false.")
+        raise BadRequest(f"`{name}` must be true or false.")
 
 
 def _number(least: int, most: int, none: str) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         if value is not None and (type(value) is not int or not least <= value <= most):
-            raise BadRequest(f"{name} is an integer from {least} to {most}, or null: {none}.")
+            raise BadRequest(f"`{name}` must be an integer from {least} to {most}, or null: {none}.")
 
     return check
 

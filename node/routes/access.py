@@ -10,7 +10,7 @@ from node.answers import Answer, of_error
 from node.door import Door
 from node.errors import TallyError
 from node.guard import Guard
-from node.routes.http import only, respond
+from node.routes.http import V1, only, respond
 from node.tokens import Needed, needed_by_operations, needed_by_public
 
 
@@ -18,7 +18,11 @@ def protect_both(public: Quart, operations: Quart, guard: Guard | None, door: Do
     """A node's two listeners, if it has tokens."""
     if guard is None:
         return
-    protect(public, guard, needed_by_public, door.failed)
+
+    def refused(error: TallyError) -> Answer:
+        return door.failed(error, detailed=request.path.startswith(V1))
+
+    protect(public, guard, needed_by_public, refused)
     protect(operations, guard, needed_by_operations, of_error)
 
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 BODY_TIMEOUT_S = 15  # the protocol gives up after 10: this is for Hypercorn
 BODY_BYTES = {"/increments/batch": batch.BODY_BYTES_MAX, "/counters/read": KEYS_BYTES_MAX}  # by the path's end
 V1 = "/v1/"
+SLOW = "The body did not come in time: send it again, faster or in smaller requests."
 PROBLEM = "application/problem+json"
 REFUSALS: dict[int, type[TallyError]] = {
     404: NotFound,
@@ -78,7 +79,7 @@ def only(name: str) -> str | None:
     """A header that may come once. Errors: BadRequest."""
     values = request.headers.getlist(name)
     if len(values) > 1:
-        raise BadRequest
+        raise BadRequest(f"{name} was given twice: send it once.")
     return values[0] if values else None
 
 
@@ -112,7 +113,11 @@ async def _as_asked(response: Response) -> Response:
 
 async def _refused(error: HTTPException) -> Response:
     code = error.code or 500
-    response = respond(of_error(REFUSALS.get(code, BadRequest if code < 500 else Unavailable)()))
+    kind = REFUSALS.get(code, BadRequest if code < 500 else Unavailable)
+    detail = (
+        SLOW if code == 408 and request.path.startswith(V1) else None
+    )  # elsewhere the wire contract fixes the bytes
+    response = respond(of_error(kind(detail)))
     if code == 405 and (allow := error.get_response().headers.get("Allow")):
         response.headers["Allow"] = allow
     return response

@@ -11,6 +11,7 @@ from node.increment import (
     KEY_BYTES_MAX,
     Increment,
     counter_name,
+    json_kind,
     json_object,
     key_of_path,
     one_id,
@@ -58,7 +59,7 @@ def parse_add(content_type: str | None, body: bytes, header: str | None, namespa
     check_key(namespace, idempotency_key)
     bounds = Bounds(_bound("min", given), _bound("max", given))
     if bounds.min is not None and bounds.max is not None and bounds.min > bounds.max:
-        raise BadRequest("min is not above max.")
+        raise BadRequest("`min` must not be above `max`.")
     return Add(key, value, idempotency_key, bounds)
 
 
@@ -74,7 +75,7 @@ def parse_keys(content_type: str | None, body: bytes) -> list[str]:
     """Errors: BadRequest."""
     keys = _object(content_type, body, ("keys",)).get("keys")
     if type(keys) is not list or not 1 <= len(keys) <= KEYS_MAX:
-        raise BadRequest(f"keys is an array of 1 to {KEYS_MAX} keys.")
+        raise BadRequest(f"`keys` must be an array of 1 to {KEYS_MAX} keys.")
     return [valid_key(key) for key in keys]
 
 
@@ -84,20 +85,13 @@ def parse_path_key(raw: str) -> str:
         return key_of_path(raw.encode("latin-1"))
     except (BadRequest, UnicodeEncodeError):
         raise BadRequest(
-            f"The key in the path is percent-encoded UTF-8: a non-empty text of at most {KEY_BYTES_MAX} bytes, no NUL."
+            f"The key in the path must be percent-encoded UTF-8: 1 to {KEY_BYTES_MAX} bytes, none of them NUL."
         ) from None
 
 
 def _object(content_type: str | None, body: bytes, members: Collection[str]) -> dict[str, Any]:
-    kind, _, parameters = (content_type or "").partition(";")
-    if kind.strip().lower() != "application/json":
-        raise BadRequest("Send Content-Type: application/json.")
-    if parameters.strip().lower().replace('"', "") not in ("", "charset=utf-8"):
-        raise BadRequest("Send the body as UTF-8.")
-    try:
-        given = json_object(body)
-    except BadRequest:
-        raise BadRequest("The body is a JSON object in UTF-8, with no member twice.") from None
+    json_kind(content_type, ("application/json",), "Send Content-Type: application/json.")
+    given = json_object(body)
     if unknown := given.keys() - set(members):
         raise BadRequest(f"Unknown member {min(unknown)!r}: there is {', '.join(members)}.")
     return given
@@ -105,13 +99,7 @@ def _object(content_type: str | None, body: bytes, members: Collection[str]) -> 
 
 def _idempotency_key(header: str | None, given: dict[str, Any]) -> str | None:
     member = valid_id(given.get("idempotency_key"))
-    try:
-        named = parse_idempotency_header(header)
-    except BadRequest:
-        raise BadRequest(
-            f"Idempotency-Key is 1 to {ID_CHARS_MAX} printable ASCII characters, bare or quoted."
-        ) from None
-    return one_id(named, member)
+    return one_id(parse_idempotency_header(header), member)
 
 
 def _bound(name: str, given: dict[str, Any]) -> int | None:
@@ -119,5 +107,5 @@ def _bound(name: str, given: dict[str, Any]) -> int | None:
     if bound is None:
         return None
     if type(bound) is not int or abs(bound) > BOUND_MAX:
-        raise BadRequest(f"{name} is an integer from {-BOUND_MAX} to {BOUND_MAX}, or null.")
+        raise BadRequest(f"`{name}` must be an integer from {-BOUND_MAX} to {BOUND_MAX}, or null.")
     return bound

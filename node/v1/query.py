@@ -55,10 +55,10 @@ def parse_page(query: bytes) -> Page:
     given = _fields(query, ("prefix", "limit", "cursor", "consistency"))
     limit = given.get("limit", str(PAGE_DEFAULT))
     if not _NUMBER.fullmatch(limit) or int(limit) > PAGE_MAX:
-        raise BadRequest(f"limit is an integer from 1 to {PAGE_MAX}.")
+        raise BadRequest(f"`limit` must be an integer from 1 to {PAGE_MAX}.")
     prefix = given.get("prefix", "")
     if "\0" in prefix or len(prefix.encode()) > KEY_BYTES_MAX:
-        raise BadRequest(f"prefix has at most {KEY_BYTES_MAX} bytes of UTF-8, and no NUL.")
+        raise BadRequest(f"`prefix` must have at most {KEY_BYTES_MAX} bytes of UTF-8, and no NUL.")
     after = _key_of_cursor(given["cursor"]) if given.get("cursor") else ""
     return Page(prefix, after, int(limit), _consistency(given))
 
@@ -68,17 +68,17 @@ def parse_span(query: bytes, now: datetime) -> Span:
     given = _fields(query, ("from", "to", "step"))
     step = given.get("step", "hour")
     if step not in get_args(HistoryStep):
-        raise BadRequest(f"step is one of {', '.join(get_args(HistoryStep))}.")
+        raise BadRequest(f"`step` must be one of {', '.join(get_args(HistoryStep))}.")
     step = cast(HistoryStep, step)
     end = _time("to", given["to"]) if "to" in given else now
     try:
         start = _time("from", given["from"]) if "from" in given else end - SPAN[step]
     except OverflowError:
-        raise BadRequest("to is too early for a default from.") from None
+        raise BadRequest("`to` is too early for a default `from`: give `from` as well.") from None
     if start >= end:
-        raise BadRequest("from is before to.")
+        raise BadRequest("`from` must be before `to`.")
     if (end - start).total_seconds() / BUCKET_S[step] > BUCKETS_MAX:
-        raise BadRequest(f"From from to to there are at most {BUCKETS_MAX} steps: choose a longer step.")
+        raise BadRequest(f"From `from` to `to` there must be at most {BUCKETS_MAX} steps: choose a longer `step`.")
     return Span(step, bucket_of(start, step), end)
 
 
@@ -87,7 +87,7 @@ def parse_receipt(query: bytes) -> tuple[str, str]:
     given = _fields(query, ("key", "idempotency_key"))
     key, idempotency_key = valid_key(given.get("key")), valid_id(given.get("idempotency_key"))
     if idempotency_key is None:
-        raise BadRequest("idempotency_key is missing.")
+        raise BadRequest("`idempotency_key` is missing: name the one that is asked about.")
     return key, idempotency_key
 
 
@@ -117,24 +117,24 @@ def bucket_of(at: datetime, step: HistoryStep) -> datetime:
 def _fields(query: bytes, names: Collection[str]) -> dict[str, str]:
     text = query.decode("latin-1")
     if not text.isascii() or not is_percent_encoded(text):
-        raise BadRequest("The query is not percent-encoded.")
+        raise BadRequest("The query must be percent-encoded.")
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
-        raise BadRequest(f"The query is UTF-8, of at most {QUERY_FIELDS_MAX} parameters.") from None
+        raise BadRequest(f"The query must be UTF-8, of at most {QUERY_FIELDS_MAX} parameters.") from None
     given = dict(pairs)
     if unknown := given.keys() - set(names):
         known = f"there is {', '.join(names)}" if names else "there is none here"
         raise BadRequest(f"Unknown parameter {min(unknown)!r}: {known}.")
     if len(given) < len(pairs):
-        raise BadRequest("A parameter was given twice.")
+        raise BadRequest("A parameter was given twice: send each once.")
     return given
 
 
 def _consistency(given: Mapping[str, str]) -> Consistency:
     consistency = given.get("consistency", "exact")
     if consistency not in get_args(Consistency):
-        raise BadRequest(f"consistency is one of {', '.join(get_args(Consistency))}.")
+        raise BadRequest(f"`consistency` must be one of {', '.join(get_args(Consistency))}.")
     return cast(Consistency, consistency)
 
 
@@ -144,7 +144,7 @@ def _key_of_cursor(cursor: str) -> str:
     except (ValueError, BadRequest):
         key = ""
     if not key or cursor_of(key) != cursor:
-        raise BadRequest("cursor is what the page before gave.")
+        raise BadRequest("`cursor` must be what the page before gave.")
     return key
 
 
@@ -154,4 +154,4 @@ def _time(name: str, text: str) -> datetime:
             raise ValueError
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise BadRequest(f"{name} is a time like 2026-01-31T12:00:00Z (RFC 3339).") from None
+        raise BadRequest(f"`{name}` must be a time like 2026-01-31T12:00:00Z (RFC 3339).") from None

@@ -91,6 +91,14 @@ async def test_without_a_token_nothing_is_counted_or_read(front: Front) -> None:
         assert (await connection.ask(front.dressed(request("GET", "/readyz")))).status == 200
 
 
+async def test_two_tokens_in_one_request_are_none(front: Front) -> None:
+    twice = {"Authorization": f"Bearer {READS}\r\nAuthorization: Bearer {READS}"}
+    for path, named in (("/v1/default/counters", "given twice"), ("/increment/a", "Bad Request.")):
+        answer = await front.ask(request("GET", path, **twice))
+        assert answer.status == 400
+        assert named in answer.error["message"] or front.name == "nginx", "which refuses it itself"
+
+
 async def test_each_token_may_what_it_may(front: Front) -> None:
     key = f"each {front.name}"
     target = f"/increment/each%20{front.name}"

@@ -61,7 +61,7 @@ CASES = [
     add("max", max=1.5),
     add("max", max=False),
     add("max", max=2**63),
-    add("above max", min=2, max=1),
+    add("must not be above `max`", min=2, max=1),
     Bad("POST", "/counters/read", {}, "keys"),
     Bad("POST", "/counters/read", {"keys": []}, "1 to 1000"),
     Bad("POST", "/counters/read", {"keys": ["a"] * 1001}, "1 to 1000"),
@@ -126,6 +126,9 @@ async def test_headers_that_come_twice_or_are_no_keys_are_refused(asking: Asking
     for header in ("", "x" * 256, '"x', "é"):
         answer = await asking.ask("POST", "/increments", body, Idempotency_Key=header)
         assert (answer.status, "Idempotency-Key" in answer.error["message"]) == (400, True), header
+    for path, sent in (("/increments", body), ("/counters/bad/reset", b"")):
+        answer = await asking.ask("POST", path, sent, Idempotency_Key="x\r\nIdempotency-Key: x")
+        assert (answer.status, "Idempotency-Key was given twice" in answer.error["message"]) == (400, True), path
     for kind in ("text/plain", "application/json; charset=latin-1", "application/x-www-form-urlencoded"):
         assert (await asking.ask("POST", "/increments", body, Content_Type=kind)).status == 400
     assert (await asking.ask("POST", "/increments", body, Content_Encoding="gzip")).status == 400

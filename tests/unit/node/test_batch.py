@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node import batch
-from node.batch import Item, describe, increments_of, results, worst
-from node.call import Outcome
+from node.batch import Item, all_replayed, describe, increments_of, prefers_minimal, results, terms_under, worst
+from node.call import Outcome, digest_of
 from node.errors import BadRequest, LogUnavailable, Unanswered
-from node.increment import VALUE_MAX, Increment, valid_namespace
+from node.increment import VALUE_MAX, Increment, parse_idempotency_header, valid_id, valid_namespace
 from node.terms import Namespace
 from tests.unit.node.batches import parse_batch
 
@@ -64,21 +64,37 @@ def test_a_bad_item_is_named_and_the_others_count(item, about):
 
 @pytest.mark.parametrize("twice", ['"key":"a","key":"b","value":1', r'"key":"a","\u006bey":"b","value":1'])
 @pytest.mark.parametrize("kind", [JSON, NDJSON])
-def test_a_member_given_twice_is_never_one_of_the_two(twice, kind):
-    body = "{" + twice + "}"
-    try:
-        (item,) = parse_batch(kind, (f"[{body}]" if kind == JSON else body).encode(), NS)
-    except BadRequest:
-        return
+@pytest.mark.parametrize("before", ["", r'{"key":"\ud800","value":1}'], ids=["cut apart", "read whole"])
+def test_a_member_given_twice_is_never_one_of_the_two_and_the_other_items_count(twice, kind, before):
+    bodies = [before] * bool(before) + ["{" + twice + "}", '{"key":"c","value":2}']
+    body = f"[{','.join(bodies)}]" if kind == JSON else "\n".join(bodies)
+    *_, item, last = parse_batch(kind, body.encode(), NS)
     assert isinstance(item, BadRequest)
+    assert "twice" in str(item)
+    assert last == Item("c", 2)
+
+
+def test_a_line_that_is_no_json_is_refused_alone_and_says_why():
+    bad, last = parse_batch(NDJSON, b'{"key":"a"\n{"key":"b","value":1}', NS)
+    assert "JSON object" in str(bad)
+    assert last == Item("b", 1)
 
 
 @pytest.mark.parametrize(
     "body", [b"{}", b"[", b"", b"1", b'[{"key":"a","value":1}]x', b"\xff", b"[" * 100_000, b"[NaN]"]
 )
-def test_what_is_no_array_is_refused_whole(body):
-    with pytest.raises(BadRequest):
+def test_what_is_no_array_is_refused_whole_and_says_why(body):
+    with pytest.raises(BadRequest, match="array of items"):
         parse_batch(JSON, body, NS)
+
+
+@pytest.mark.parametrize("kind", [JSON, NDJSON])
+def test_a_batch_is_read_as_utf_8_only(kind):
+    body = b'[{"key":"a","value":1}]' if kind == JSON else b'{"key":"a","value":1}'
+    for charset in ("utf-8", '"UTF-8"'):
+        assert parse_batch(f"{kind.upper()}; charset={charset}", body, NS) == [Item("a", 1)]
+    with pytest.raises(BadRequest, match="UTF-8"):
+        parse_batch(f"{kind}; charset=utf-16", body, NS)
 
 
 @pytest.mark.parametrize("namespace", ["", "A", "a b", "a:b", "x" * 65, "-a", "é", "a\n"])
@@ -133,10 +149,62 @@ def test_outcomes_find_their_items():
 
 def test_what_a_proxy_sends_again_is_guarded_and_its_client_hears_nothing_of_it():
     items = parsed([{"key": "a", "value": 1}, {"key": "b", "value": 1, "idempotency_key": "x"}])
-    increments = increments_of("shop", items, "request-1")
+    increments = increments_of("shop", items, request_id="request-1")
     assert increments == [Increment("shop:a", 1, "request-1/0", short_lived=True), Increment("shop:b", 1, "x")]
     found = results(items, increments, [Outcome.REPLAYED, Outcome.REPLAYED])
     assert found == [Outcome.COUNTED, Outcome.REPLAYED]
+
+
+def test_the_requests_own_idempotency_key_guards_each_item_by_its_place():
+    items = parsed([{"key": "a", "value": 1}, {"key": ""}, {"key": "b", "value": 1, "idempotency_key": "x"}])
+    increments = increments_of("shop", items, "order", "request-1")
+    assert increments == [Increment("shop:a", 1, "order\0" + "0"), Increment("shop:b", 1, "x")]
+    found = results(items, increments, [Outcome.REPLAYED, Outcome.REPLAYED])
+    assert (found[0], found[2]) == (Outcome.REPLAYED, Outcome.REPLAYED)
+    assert not all_replayed(found), "one item is refused"
+    assert all_replayed([Outcome.REPLAYED] * 2)
+    assert not all_replayed([])
+
+
+@given(st.text(max_size=8), st.integers(0, batch.ITEMS_MAX), st.text(min_size=1, max_size=12))
+def test_no_key_that_a_client_gives_is_that_of_a_place_in_a_batch(header, position, own):
+    """Neither in a header nor in a body."""
+    try:
+        idempotency_key = parse_idempotency_header(header)
+        own = valid_id(own)
+    except BadRequest:
+        return
+    (increment,) = increments_of("shop", [*[BadRequest()] * position, Item("a", 1)], idempotency_key)
+    assert increment.idempotency_key.count("\0") == 1
+    assert digest_of(increment) != digest_of(Increment("shop:a", 1, own))
+
+
+def test_the_requests_own_idempotency_key_is_the_one_that_a_namespace_requires():
+    required = Namespace(idempotency_key_required=True)
+    assert terms_under(None, required) is required
+    for body in (b'[{"key":"a","value":1}]', rb'[{"key":"\u0061","value":1}]'):
+        assert parse_batch(JSON, body, terms_under("order", required)) == [Item("a", 1)]
+        (refused,) = parse_batch(JSON, body, required)
+        assert "requires" in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("headers", "minimal"),
+    [
+        ([], False),
+        (["return=minimal"], True),
+        (["Return = Minimal"], True),
+        (['return="minimal"; foo=bar'], True),
+        (["respond-async, return=minimal"], True),
+        (["respond-async", "wait=5,return=minimal"], True),
+        (["return=representation"], False),
+        (["return=representation, return=minimal"], False),
+        (["return=minimalist"], False),
+        (['other="x, return=minimal"'], False),
+    ],
+)
+def test_a_preference_is_read_from_several_headers_and_lists(headers, minimal):
+    assert prefers_minimal(headers) is minimal
 
 
 def test_an_item_in_doubt_decides_what_the_request_is_answered():

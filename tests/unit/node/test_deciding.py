@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from node.call import Outcome
 from node.deciding import Operation, Remembered, Ruling, decide, guard_of, operation_of
-from node.increment import Increment
+from node.increment import PLACE, Increment
 from node.settlement import FULL
 from node.strategy import Bounds, Namespace
 
@@ -37,6 +37,12 @@ def test_each_operation_sees_the_ones_before() -> None:
     assert decision.sums == {A: 0}
     assert [each.amount for each in decision.counted] == [2, 3, -6, 1]
     assert [each.remembered for each in decision.counted] == [2, 3, 6, 1]
+
+
+def test_what_is_kept_of_a_batchs_key_is_the_key_that_its_client_gave() -> None:
+    one, other = op(key="order" + PLACE + "0"), op(key="order" + PLACE + "1")
+    assert one.idempotency_key == other.idempotency_key == "order"
+    assert one.guard != other.guard
 
 
 def test_what_is_refused_makes_no_counter_known() -> None:
