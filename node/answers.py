@@ -80,14 +80,14 @@ def refusal(error: TallyError, passed_on: bool) -> dict[str, object]:
     """What is said where an increment could not be counted now, `passed_on` as below."""
     counted = error.counted if isinstance(error, Unavailable) else False
     if passed_on and counted is False:
-        return {"message": f"{error} {ELSEWHERE}", "counted": "unknown"}
-    return {"message": str(error), "counted": counted}
+        return {"message": f"{error.message} {ELSEWHERE}", "counted": "unknown"}
+    return {"message": error.message, "counted": counted}
 
 
 def of_error(error: TallyError, retry_after_s: int = RETRY_AFTER_S, passed_on: bool = False) -> Answer:
     """`passed_on`: a proxy brought an increment, and may have asked another node before this one, which counted it."""
     status = status_of(error)
-    detail: dict[str, object] = {"message": str(error)}
+    detail: dict[str, object] = {"message": error.message}
     headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
     if status == 503:
         detail = refusal(error, passed_on)

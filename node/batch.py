@@ -248,7 +248,7 @@ def describe(found: Sequence[Result], minimal: bool, passed_on: bool = False) ->
 def _described(error: TallyError, passed_on: bool) -> dict[str, Any]:
     if isinstance(error, Unavailable):
         return {"status": "unavailable", **refusal(error, passed_on)}
-    return {"status": "refused", "message": str(error)}
+    return {"status": "refused", "message": error.message}
 
 
 def worst(found: Sequence[Result]) -> Unavailable | None:

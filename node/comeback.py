@@ -266,7 +266,7 @@ class Comeback:
         await self._mark(step, found)
         while await self._behind(step, found.incarnation):
             if broken() or not found.is_still(await self._log.facts()):
-                raise LogUnavailable("Redis went back in time again")
+                raise LogUnavailable("Redis went back in time again; try again.")
             await asyncio.sleep(POLL_S)
 
     async def _mark(self, step: Step, found: Found) -> None:

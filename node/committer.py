@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 GROUP_MAX = 1000  # operations in a transaction
 SWEEP_INTERVAL_S = 0.1
+LATE = "Postgres has not answered in time; try again."
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -188,10 +189,9 @@ class Committer:
             failures += 1
 
     def _in_trouble(self, error: Exception) -> None:
-        told = str(error) or "Postgres has not answered in time"
         if self.trouble is None:
-            log.warning("counting in Postgres stopped: %s", told)
-        self.trouble = told
+            log.warning("counting in Postgres stopped: %s", str(error) or LATE)
+        self.trouble = error.message if isinstance(error, Unavailable) else LATE
 
     async def _sweep(self) -> None:
         while True:

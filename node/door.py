@@ -4,20 +4,24 @@ metered.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from node import answers
 from node.answers import Answer
 from node.call import Outcome
-from node.errors import BadRequest, TallyError, TooManyRequests
+from node.errors import BadRequest, TallyError, TooManyRequests, Unavailable
 from node.increment import Increment
 from node.limiter import Limiter
 from node.metrics import COUNTED
 from node.ports import Meter
 from node.terms import DEFAULT_STRATEGY, StrategyName
 
+log = logging.getLogger(__name__)
+
 PEERS_MAX = 1024  # whose trust is remembered
+CAUSES_MAX = 64  # of errors, that were logged
 
 
 class Door:
@@ -36,6 +40,7 @@ class Door:
         self.key_required = False  # whether the default namespace requires an idempotency key
         self._peers: dict[str, bool] = {}  # address -> whether it is a trusted proxy
         self._counted = 0
+        self._causes = {""}
 
     def admit(self, peer: str, real_ip: str | None, path: str) -> bool:
         """Whether `peer` is a trusted proxy: only its word is taken for who asks, and for a request's id.
@@ -83,11 +88,21 @@ class Door:
         """
         if isinstance(error, BadRequest) and not detailed:
             error = BadRequest()
+        if isinstance(error, Unavailable) and error.cause not in self._causes:
+            self._log_cause(error)
         retry_after_s = self._limiter.retry_after_s if isinstance(error, TooManyRequests) else answers.RETRY_AFTER_S
         answer = answers.of_error(error, retry_after_s, passed_on)
         if answer.status in answers.COUNT:
             self._meter.count(answers.COUNT[answer.status])
         return answer
+
+    def _log_cause(self, error: Unavailable) -> None:
+        """Once: clients are not told, and what keeps a node from counting or settling it says by itself."""
+        if len(self._causes) >= CAUSES_MAX:
+            self._causes.clear()
+        self._causes.add(error.cause)
+        if error.cause:
+            log.warning("a request failed: %s", error.cause)
 
     def meter_counted(self) -> None:
         """Tells the meter of the increments counted since the last time. Telling it of each would cost more than all

@@ -9,7 +9,8 @@ class TallyError(Exception):
     """Something went wrong."""
 
     def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail or (self.__doc__ or "").strip())
+        self.message = detail or " ".join((self.__doc__ or "").split())  # what is answered
+        super().__init__(self.message)
 
 
 # --- the caller's: repeating the same request will not help -------------------------------------------------------
@@ -31,6 +32,11 @@ class NotFound(TallyError):
     """Not Found."""
 
 
+class UnknownCounter(NotFound):
+    def __init__(self, namespace: str = "this namespace") -> None:
+        super().__init__(f"There is no counter with this key in {namespace}.")
+
+
 class MethodNotAllowed(TallyError):
     """Method Not Allowed."""
 
@@ -44,11 +50,15 @@ class TooManyRequests(TallyError):
 
 
 class Mismatch(TallyError):
-    """This idempotency key was used with another value; nothing was counted. Use a new key for a new increment."""
+    """This idempotency key was used on this counter with another value, or for something else (an increment, a reset);
+    nothing was counted. Use a new key for what is new.
+    """
 
 
 class CounterFull(TallyError):
-    """This counter is close to the largest value it can hold; nothing was counted. Count on under a new key."""
+    """This counter, or what is not settled of it, is close to the largest value it can hold; nothing was counted.
+    Try again in some seconds; if that does not help, count on under a new key.
+    """
 
 
 class OutOfBounds(TallyError):
@@ -71,6 +81,14 @@ class Unavailable(TallyError):
 
     counted: bool | str = False  # "unknown" when the increment may have been counted
 
+    def __init__(self, detail: str | None = None, cause: str = "") -> None:
+        super().__init__(detail)
+        self.cause = cause  # a driver's words, which may name addresses: for the log only
+
+    def __str__(self) -> str:
+        """For the log."""
+        return self.cause or self.message
+
 
 class Overloaded(Unavailable):
     """Too many increments are waiting; nothing was counted. Try again later."""
@@ -91,15 +109,15 @@ class Unanswered(Unavailable):
 
 
 class LogRefused(LogUnavailable):
-    """Redis answered, and refused the call before it changed anything."""
+    """Redis takes nothing now; nothing was changed. Try again later."""
 
 
 class LogGap(LogRefused):
-    """A call came before the one it follows, which Redis refused."""
+    """Redis refused what came before this; nothing was changed. Try again."""
 
 
 class LogUnrepaired(LogRefused):
-    """Redis does not know this node, or has lost a partition's number: resume before anything else."""
+    """Redis has lost something, which is being put back; nothing was changed. Try again."""
 
 
 class StoreUnavailable(Unavailable):
@@ -107,11 +125,11 @@ class StoreUnavailable(Unavailable):
 
 
 class StoreRefused(StoreUnavailable):
-    """Postgres answered, and refused the statement: nothing of it was done."""
+    """Postgres refused this; nothing was changed. Try again later."""
 
 
 class StoreOverflow(StoreRefused):
-    """A sum has passed what Postgres can hold; nothing was done."""
+    """A sum has passed what Postgres can hold; nothing was changed."""
 
 
 class StoreUnanswered(StoreUnavailable):

@@ -120,7 +120,7 @@ class RedisLog:
             async with asyncio.timeout(TIMEOUT_S):
                 return await pipe.call(function, self._reads_run, *args)
         except TimeoutError:
-            pipe.fail(LogUnavailable(f"Redis has not answered for {TIMEOUT_S:.0f} s; try again"))
+            pipe.fail(LogUnavailable(f"Redis has not answered for {TIMEOUT_S:.0f} s; try again."))
             raise LogUnavailable from None
 
     async def facts(self) -> Facts:
@@ -231,9 +231,9 @@ class RedisAppender:
 def trouble_of(info: dict[str, Any]) -> str | None:
     """Why this Redis cannot keep the promises, from its INFO; None when it can."""
     if not info.get("aof_enabled"):
-        return "Redis has no append-only file; set `appendonly yes`, or acknowledged increments die with it"
+        return "Redis has no append-only file; set `appendonly yes`, or acknowledged increments die with it."
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
-        return f"Redis may evict keys (maxmemory-policy {policy}); set it to noeviction"
+        return f"Redis may evict keys (maxmemory-policy {policy}); set it to noeviction."
     return None
 
 

@@ -62,7 +62,7 @@ class Namespaces:
         if known is None:
             known = await self._store.get(name)
             if known is None:
-                raise NotFound
+                raise NotFound(f"There is no namespace {name!r}.")
             self._note(known)
         return known
 

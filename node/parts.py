@@ -194,7 +194,7 @@ class Parts:
         try:
             return frozenset(member.id for member in (await self._registry.view()).members)
         except RegistryUnavailable as error:
-            raise LogUnavailable(str(error)) from error
+            raise LogUnavailable(cause=str(error)) from error
 
     def _rolls_up(self) -> frozenset[int]:
         return self.agent.owned if self.agent.in_lease else frozenset(range(self._config.partitions))

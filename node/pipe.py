@@ -42,7 +42,7 @@ def translated(error: Exception) -> LogUnavailable:
         kind = LogRefused
     else:  # a script that failed half-way, or something in Redis that is not ours: nobody knows what it did
         kind = LogUnavailable
-    return kind(f"Redis: {text}; try again")
+    return kind(cause=f"Redis: {text or type(error).__name__}")
 
 
 class Pipe:

@@ -49,7 +49,7 @@ async def translated() -> AsyncIterator[None]:
     except POSTGRES_ERRORS as error:
         answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, LAST_WORDS)
         kind = StoreRefused if answered else StoreUnavailable
-        raise kind(f"Postgres: {str(error) or type(error).__name__}; try again") from error
+        raise kind(cause=f"Postgres: {str(error) or type(error).__name__}") from error
 
 
 async def _leave_as_it_is(connection: asyncpg.Connection) -> None:

@@ -115,7 +115,7 @@ class Strategy(Protocol):
     ) -> Taken:
         """Takes off exactly what it returns.
 
-        Errors: NotFound, when the counter is not known; Mismatch, when the idempotency key was an increment's;
+        Errors: UnknownCounter; Mismatch, when the idempotency key was an increment's;
         CounterFull, when so much cannot be taken off at once.
         """
         ...

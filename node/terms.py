@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from node.errors import BadRequest
-from node.increment import DEFAULT_NAMESPACE, json_object
+from node.increment import DEFAULT_NAMESPACE, json_kind, json_object
 
 NAMESPACES_MAX = 1000
 WINDOW_S_MIN, WINDOW_S_MAX = 60, 2_678_400  # 31 days; dist remembers up to twice as long
@@ -33,14 +33,26 @@ class Namespace:
 Terms = Mapping[str, Any]  # members of `Namespace`; those that are not given stay as they are
 
 
-def parse_terms(body: bytes) -> Terms:
+def parse_terms(name: str, content_type: str | None, body: bytes) -> Terms:
     """Errors: BadRequest, which names the member."""
+    if content_type is not None:
+        json_kind(content_type, ("application/json",), "Send Content-Type: application/json.")
     given = json_object(body)
+    if given.pop("name", name) != name:
+        raise BadRequest(f"`name` must be {name!r} as in the path, or left out: a namespace keeps its name.")
     if unknown := given.keys() - CHECKS.keys():
         raise BadRequest(f"Unknown member {min(unknown)!r}: a namespace has {', '.join(CHECKS)}.")
     for name, value in given.items():
         CHECKS[name](name, value)
     return given
+
+
+def check_keep_days(strategy: StrategyName, terms: Terms) -> None:
+    """Errors: BadRequest, where nothing is kept increment by increment."""
+    if strategy != "rollup" and terms.get("keep_days") is not None:
+        raise BadRequest(
+            f"`keep_days` is for strategy rollup only, and this namespace counts by {strategy}: leave it out."
+        )
 
 
 def check_key(namespace: Namespace, idempotency_key: str | None) -> None:

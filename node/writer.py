@@ -43,7 +43,7 @@ SWEEP_INTERVAL_S = 0.1
 SIGN_OF_LIFE_S = 300.0  # an idle writer makes an empty call, or Redis would forget its name
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 REFUSED_PAUSE_S = 0.1
-STARTING = "has not reached Redis yet"
+STARTING = "This node has not reached Redis yet; try again."
 WATCH_INTERVAL_S = 1.0
 TIDY_INTERVAL_S = 60.0
 
@@ -143,7 +143,7 @@ class Writer:
     def _in_trouble(self, error: Unavailable) -> None:
         if self.trouble in (None, STARTING):
             log.warning("writing stopped: %s" if self.trouble is None else "not writing yet: %s", error)
-        self.trouble = str(error)
+        self.trouble = error.message
 
     async def _resume(self) -> Appender:
         """The connection is made first: should Redis go away while the writer comes back, it breaks."""
@@ -227,7 +227,7 @@ class Writer:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S if sent else None):
                     await self._work.wait()
             except TimeoutError:
-                raise LogUnavailable(f"Redis has not answered for {ANSWER_TIMEOUT_S:.0f} s; try again") from None
+                raise LogUnavailable(f"Redis has not answered for {ANSWER_TIMEOUT_S:.0f} s; try again.") from None
 
     def _done(self, call: Call, answer: str) -> None:
         """Calls are answered in the order of their numbers."""

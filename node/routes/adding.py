@@ -18,7 +18,7 @@ from node.v1.query import parse_nothing, parse_receipt
 
 def blueprint(desk: Desk) -> Blueprint:
     routes = Blueprint("adding", __name__)
-    routes.post("/v1/<ns>/increments", strict_slashes=True)(desk.counts(add))
+    routes.post("/v1/<ns>/increments")(desk.counts(add))
     routes.post("/v1/<ns>/counters/<key>/reset")(desk.counts(reset))
     routes.get("/v1/<ns>/receipts")(desk.answers(receipt))
     return routes
@@ -66,7 +66,10 @@ async def add(desk: Desk, ns: str) -> Answer:
 async def reset(desk: Desk, ns: str, key: str) -> Answer:
     """Take off a counter all it has, exactly what is answered; it is 0 then.
 
-    Under an idempotency key it is taken off once, and a repeat is answered the same.
+    Under an idempotency key it is taken off once, and a repeat is answered the same. In strategies
+    `sync` and `rollup` a full counter is emptied like any other. In `dist` it is answered 422 and keeps what it has:
+    while too much of it waits to be settled, until that is done, some seconds later; once it is full in Postgres, for
+    good.
     """
     parse_nothing(request.query_string)
     key = parse_path_key(key)

@@ -8,7 +8,7 @@ from quart import Blueprint, request
 from quart_schema import document_response
 
 from node.answers import Answer
-from node.errors import NotFound, PayloadTooLarge
+from node.errors import NotFound, PayloadTooLarge, UnknownCounter
 from node.routes.desk import Desk
 from node.routes.http import body, only
 from node.routes.openapi import READING, tells
@@ -21,7 +21,7 @@ def blueprint(desk: Desk) -> Blueprint:
     routes = Blueprint("counters", __name__)
     routes.get("/v1/<ns>/counters/<key>")(desk.answers(show))
     routes.post("/v1/<ns>/counters/read")(desk.answers(read))
-    routes.get("/v1/<ns>/counters", strict_slashes=True)(desk.answers(page))
+    routes.get("/v1/<ns>/counters")(desk.answers(page))
     routes.get("/v1/<ns>/counters/<key>/history")(desk.answers(history))
     return routes
 
@@ -37,7 +37,7 @@ async def show(desk: Desk, ns: str, key: str) -> Answer:
     consistency, key = parse_consistency(request.query_string), parse_path_key(key)
     (counter,) = await desk.read(await desk.namespace(ns), [key], consistency)
     if counter is None:
-        raise NotFound
+        raise UnknownCounter(ns)
     answer = told.ok(counter)
     tag = told.etag_of(answer.body)
     headers = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"))

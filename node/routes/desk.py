@@ -10,7 +10,7 @@ from quart import Response, g, request
 from node.answers import Answer
 from node.counters import Records
 from node.door import Door, asker
-from node.errors import NotFound, TallyError
+from node.errors import TallyError
 from node.increment import counter_name, valid_namespace
 from node.limiter import network_of
 from node.namespaces import Namespaces
@@ -54,10 +54,7 @@ class Desk:
 
     async def namespace(self, name: str) -> Namespace:
         """One that is there. Errors: NotFound."""
-        try:
-            return await self.namespaces.find(valid_namespace(name))
-        except NotFound:
-            raise NotFound(f"There is no namespace {name!r}.") from None
+        return await self.namespaces.find(valid_namespace(name))
 
     def of(self, namespace: Namespace) -> Strategy:
         return self.strategies[namespace.strategy]

@@ -48,9 +48,9 @@ class PublicRequest(Request):
 
 
 class Rest(BaseConverter):
-    """The rest of a path, slashes and all, however it begins."""
+    """The rest of a path, slashes and all, however it begins; not empty."""
 
-    regex = r"[\s\S]*?"  # a key may hold line breaks
+    regex = r"[\s\S]+?"  # a key may hold line breaks
     part_isolating = False
 
 
@@ -61,7 +61,6 @@ def application(name: str) -> Quart:
     app.request_class = PublicRequest
     app.url_map.converters["rest"] = Rest
     app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.after_request(_as_asked)

@@ -13,8 +13,8 @@ from node.errors import TallyError
 from node.health import Health
 from node.increment import valid_namespace
 from node.namespaces import Namespaces
-from node.routes.http import body, respond
-from node.terms import describe, parse_terms
+from node.routes.http import body, only, respond
+from node.terms import check_keep_days, describe, parse_terms
 from node.v1.models import HowItIs
 
 
@@ -71,9 +71,9 @@ def namespaces_blueprint(namespaces: Namespaces) -> Blueprint:
     @routes.put("/namespaces/<name>")
     async def change(name: str) -> Response:
         try:
-            return respond(
-                _json(200, describe(await namespaces.change(valid_namespace(name), parse_terms(await body()))))
-            )
+            terms = parse_terms(valid_namespace(name), only("Content-Type"), await body())
+            check_keep_days(terms.get("strategy") or (await namespaces.expected(name)).strategy, terms)
+            return respond(_json(200, describe(await namespaces.change(name, terms))))
         except TallyError as error:
             return respond(of_error(error))
 

@@ -16,7 +16,7 @@ from node.call import Outcome, Pending
 from node.committer import GROUP_MAX, Asked, Committer
 from node.counters import Counters
 from node.deciding import Operation, Ruling, guard_of, operation_of
-from node.errors import Mismatch, NotFound, StoreUnavailable, TallyError
+from node.errors import Mismatch, StoreUnavailable, TallyError, UnknownCounter
 from node.increment import Increment
 from node.strategy import Added, Bounds, Namespace, Reading, Receipt, Taken
 
@@ -73,7 +73,7 @@ class Direct:
             operation_of(increment, namespace, self._request_id_window_s, NO_BOUNDS, reset=True)
         )
         if ruling.outcome is None:
-            raise NotFound
+            raise UnknownCounter(namespace.name)
         if ruling.outcome is Outcome.MISMATCH:
             raise Mismatch
         assert ruling.number is not None

@@ -10,7 +10,7 @@ from itertools import count
 from node.awaited import apart, resolve
 from node.bundling import BundleAnswer, Bundling, bundle, outcomes_of
 from node.call import Decided, Outcome, Windows, digest_of
-from node.errors import CounterFull, LogUnavailable, Mismatch, NotFound, TallyError, Unavailable
+from node.errors import CounterFull, LogUnavailable, Mismatch, TallyError, Unavailable, UnknownCounter
 from node.halves import Halves
 from node.increment import Increment
 from node.payload import TAKEN, Ruling
@@ -65,7 +65,7 @@ class Dist:
         ruling = await self._decide(Increment(counter, 0, idempotency_key, short_lived), NO_BOUNDS, reset=True)
         match ruling.kind:
             case "n":
-                raise NotFound
+                raise UnknownCounter(namespace.name)
             case "m":
                 raise Mismatch
             case "x":

@@ -108,7 +108,10 @@ def methods() -> Iterator[Case]:
     for method in ("PUT", "DELETE", "PATCH", "TRACE", "POST"):
         yield case(f"{method} /increment/<key>", request(method, "/increment/@KEY@"), 405)
     yield case("POST with a query", sized(b"POST /increment?x=1 HTTP/1.1\r\n" + HOST + TYPE, GOOD), 204)
-    yield case("POST /increment/", sized(b"POST /increment/ HTTP/1.1\r\n" + HOST + TYPE, GOOD), 204)
+    for target in (b"/increment/", b"/increment//", b"/increment%2F"):
+        sent = sized(b"POST %b HTTP/1.1\r\n" % target + HOST + TYPE, GOOD)
+        yield case(f"POST {target!r}", sent, 405 if target == b"/increment//" else 404)
+    yield case("GET /readyz/", request("GET", "/readyz/"), 404)
     yield case("POST /cluster", request("POST", "/cluster"), 404)
     yield case("POST /drain", request("POST", "/drain"), 404)
     yield case("HEAD of an unknown key", request("HEAD", "/increment/@KEY@"), 404)

@@ -57,6 +57,7 @@ async def test_a_namespace_is_put_and_seen_by_the_other_node_within_a_second(nod
     told = {"name": "seen", "idempotency_key_required": False, "negative_allowed": False, "history": False, **terms}
     assert await nodes[0].asked("PUT", "/namespaces/seen", terms) == (200, told)
     assert await nodes[0].asked("PUT", "/namespaces/seen", {"history": True}) == (200, told | {"history": True})
+    assert await nodes[0].asked("PUT", "/namespaces/seen", told | {"history": True}) == (200, told | {"history": True})
     await asyncio.sleep(1)
     for node in nodes:
         assert await node.asked("GET", "/namespaces/seen") == (200, told | {"history": True})
@@ -73,11 +74,17 @@ async def test_what_is_wrong_with_a_namespace_is_named(nodes: list[Node]) -> Non
         ({"x": 1}, "'x'"),
         ({"history": 1}, "history"),
         ({"keep_days": -1}, "keep_days"),
+        ({"keep_days": 1}, "counts by dist"),
+        ({"keep_days": 1, "strategy": "sync"}, "counts by sync"),
+        ({"name": "other"}, "'wrong'"),
         ([], "object"),
     ):
         status, told = await node.asked("PUT", "/namespaces/wrong", body)
         assert (status, named in told["error"]["message"]) == (400, True), told
-    assert (await node.asked("GET", "/namespaces/wrong"))[0] == 404
+    status, told = await node.asked("GET", "/namespaces/wrong")
+    assert (status, told["error"]["message"]) == (404, "There is no namespace 'wrong'.")
+    form = request("PUT", "/namespaces/wrong", b"{}", Content_Type="application/x-www-form-urlencoded")
+    assert (await node.ops.ask(form)).status == 400
     assert (await node.asked("PUT", "/namespaces/Wrong", {}))[0] == 400
     assert (await node.asked("PUT", "/namespaces/default", {"strategy": "sync"}))[0] == 409
 

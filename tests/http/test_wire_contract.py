@@ -229,3 +229,10 @@ async def test_a_stranger_cannot_evade_the_limit_by_claiming_another_address(lim
 async def test_bad_requests_use_up_the_limit_too(limited: Front) -> None:
     statuses = [(await limited.ask(post(b"{}"), "127.0.0.3")).status for _ in range(6)]
     assert statuses == [400] * 5 + [429]
+
+
+async def test_an_encoded_slash_does_not_make_a_route(front: Front) -> None:
+    key = f"2Fencoded {front.name}"
+    assert (await front.add(key)).status == 204
+    for target in (f"/increment%{key}", f"/%69ncrement%{key}"):
+        assert (await front.ask(request("GET", target.replace(" ", "%20")))).status == 404, target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -58,6 +59,8 @@ async def until_it_counts(shop: Asking) -> None:
 
 
 def refused(answer: Answer) -> bool:
+    """And says nothing of where the stores are."""
+    assert not re.search(rb"127\.0\.0\.1|localhost|:\d{4,5}|; try again[^.]|Errno", answer.body), answer
     return (
         answer.status == 503 and answer.headers["retry-after"] == "1" and answer.error["counted"] in (False, "unknown")
     )

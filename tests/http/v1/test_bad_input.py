@@ -99,6 +99,22 @@ CASES = [
     Bad("GET", "/counters/", None, "Not Found", 404),
     Bad("GET", "/counters/a/b", None, "Not Found", 404),
     Bad("GET", "", None, "Not Found", 404),
+    *(
+        Bad(method, f"{path}/", body, "Not Found", 404)
+        for method, path, body in (
+            ("POST", "/increments", {"key": "bad", "value": 1}),
+            ("POST", "/increments/batch", [{"key": "bad", "value": 1}]),
+            ("GET", "/counters/bad", None),
+            ("POST", "/counters/bad/reset", b""),
+            ("GET", "/counters/bad/history", None),
+            ("GET", "/counters/bad/watch", None),
+            ("POST", "/counters/read", {"keys": ["bad"]}),
+            ("GET", "/receipts", None),
+        )
+    ),
+    Bad("GET", "/counters/never", None, "There is no counter with this key in", 404),
+    Bad("GET", "/counters/never%2F", None, "There is no counter with this key in", 404),
+    Bad("POST", "/counters/never/reset", b"", "There is no counter with this key in", 404),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,17 @@ def test_the_seeds_bodies_are_the_seeds_to_the_byte() -> None:
     assert answers.of_error(errors.BadRequest()).body == b'{"error":{"message":"Bad Request."}}'
     assert answers.of_error(errors.NotFound()).body == b'{"error":{"message":"Not Found."}}'
     assert answers.of_error(errors.TooManyRequests()).body == b'{"error":{"message":"Too Many Requests"}}'
+
+
+@pytest.mark.parametrize("passed_on", [False, True])
+@pytest.mark.parametrize("kind", all_errors(errors.Unavailable), ids=lambda kind: kind.__name__)
+def test_a_drivers_words_are_for_the_log_and_not_for_clients(kind: Any, passed_on: bool) -> None:
+    error = kind(cause="Redis: Timeout reading from 10.1.2.3:6379")
+    told = json.loads(answers.of_error(error, passed_on=passed_on).body)["error"]["message"]
+    assert "10.1.2.3" in str(error)
+    assert "10.1.2.3" not in told
+    assert all(sentence[0].isupper() for sentence in told.split(". ")), "sentences follow each other"
+    assert told.endswith(".")
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)

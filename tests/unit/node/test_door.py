@@ -8,8 +8,8 @@ from ipaddress import ip_network
 import pytest
 
 from node.call import Outcome
-from node.door import PEERS_MAX, Door
-from node.errors import BadRequest, Mismatch, Overloaded, PayloadTooLarge, TooManyRequests
+from node.door import CAUSES_MAX, PEERS_MAX, Door
+from node.errors import BadRequest, LogUnavailable, Mismatch, Overloaded, PayloadTooLarge, TooManyRequests
 from node.increment import Increment
 from node.limiter import Limiter, Rate
 
@@ -132,3 +132,16 @@ def test_what_is_counted_is_metered_under_its_strategys_name() -> None:
         "kv.sync.increment": 2,
         "api.replayed": 1,
     }
+
+
+def test_what_clients_are_not_told_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    guard, _ = door()
+    for _ in range(3):
+        guard.failed(LogUnavailable(cause="Redis: Timeout reading from 10.1.2.3:6379"))
+        guard.failed(LogUnavailable())
+    assert [record.getMessage() for record in caplog.records] == [
+        "a request failed: Redis: Timeout reading from 10.1.2.3:6379"
+    ]
+    for number in range(2 * CAUSES_MAX):
+        guard.failed(LogUnavailable(cause=f"Redis: {number}"))
+    assert len(guard._causes) <= CAUSES_MAX

@@ -132,7 +132,7 @@ def quote_rest(raw: bytes) -> str:
 @given(edited(GOOD[-1:]) | st.binary(max_size=40))
 def test_terms_are_taken_or_refused(body: bytes) -> None:
     try:
-        terms = parse_terms(body)
+        terms = parse_terms("shop", None, body)
     except BadRequest:
         return
     assert terms.items() <= {**json.loads(body.decode()), **terms}.items()
