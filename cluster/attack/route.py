@@ -55,8 +55,9 @@ def found(ops_url: str, namespace: str, strategy: str) -> None:
     """Makes the namespace count by this strategy, on a node's operations listener. Errors: NotFounded."""
     body = json.dumps({"strategy": strategy}).encode()
     where = f"{ops_url.rstrip('/')}/namespaces/{namespace}"
+    headers = {"Content-Type": "application/json", **bearer.headers()}
     try:
-        with urlopen(Request(where, body, bearer.headers(), method="PUT"), timeout=OPERATIONS_TIMEOUT_S):
+        with urlopen(Request(where, body, headers, method="PUT"), timeout=OPERATIONS_TIMEOUT_S):
             return
     except OSError as error:
         said = error.read().decode("utf-8", "replace") if isinstance(error, HTTPError) else ""
