@@ -20,6 +20,7 @@ from node.settlement import After, after_settle
 log = logging.getLogger(__name__)
 
 HOUSEKEEPER = 0  # whoever owns this partition clears up what belongs to none
+FORGET_STEPS_MAX = 1000  # at a time, or settling would wait for it; a minute's request ids are forgotten in 16
 AT_ONCE = 2  # partitions settled at the same time by one node
 
 
@@ -57,14 +58,19 @@ class Settler:
             self._wake.clear()
             try:
                 owned = self._owned()
+                if HOUSEKEEPER in owned:  # first: ids are forgotten also while nothing can be settled
+                    await self._forget_ids()
                 await self.settle(owned)
-                if HOUSEKEEPER in owned:
-                    await self._log.forget_ids()
                 self.trouble = None
             except Unavailable as error:
                 if self.trouble is None:
                     log.warning("settling waits: %s", error)
                 self.trouble = str(error)
+
+    async def _forget_ids(self) -> None:
+        for _ in range(FORGET_STEPS_MAX):
+            if not await self._log.forget_ids():
+                break
 
     async def settle(self, partitions: Iterable[int]) -> None:
         """Settles what is unsettled in these partitions now. Errors: Unavailable, once those that can be are done."""

@@ -60,8 +60,8 @@ class World:
         async with running(writer, reader):
             yield Dist(writer, reader, halves, self.log, windows, monotonic, deadline_s)
 
-    def settler(self, owned: frozenset[int] = ALL) -> Settler:
-        return Settler(self.log, self.store, self.meter, lambda: owned, interval_s=3600)
+    def settler(self, owned: frozenset[int] = ALL, interval_s: float = 3600) -> Settler:
+        return Settler(self.log, self.store, self.meter, lambda: owned, interval_s)
 
     async def value(self, counter: str) -> int:
         async with running(reader := self.reader()):

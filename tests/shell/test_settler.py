@@ -8,6 +8,8 @@ import random
 import pytest
 
 from node.errors import LogUnavailable, StoreUnavailable
+from node.ports import Settled
+from node.settlement import Batch
 from tests.shell.conftest import ALL, increment, running, until
 
 
@@ -27,6 +29,26 @@ async def test_settling_nothing_changes_nothing(world):
     await world.settler().settle(ALL)
     assert world.store.settled == {}
     assert world.meter.timings == []
+
+
+async def test_all_ids_whose_time_is_over_are_forgotten_also_while_nothing_can_be_settled(world):
+    left, happened = [3, 2, 1, 0, 1], []
+
+    async def forget_ids() -> int:
+        happened.append("forgets")
+        return left.pop(0) if left else 0
+
+    async def settle(batch: Batch) -> Settled:
+        happened.append("settles")
+        raise StoreUnavailable
+
+    world.log.forget_ids, world.store.settle = forget_ids, settle
+    async with running(writer := world.writer()):
+        await writer.add(increment(value=5))
+        async with running(world.settler(interval_s=0.001)):
+            await until(lambda: happened.count("settles") > 2)
+    rounds = [round.split() for round in " ".join(happened).split("settles")]
+    assert [len(forgets) for forgets in rounds[:3]] == [4, 2, 1]
 
 
 async def test_two_owners_of_one_partition_do_no_harm(world):
