@@ -148,7 +148,10 @@ Part = Pending | Bundle | Decided
 
 @dataclass(slots=True)
 class Windows:
-    """How long ids are remembered, at least, in seconds; at most twice as long."""
+    """How long ids are remembered, at least, in seconds; at most twice as long.
+
+    A request id's is negative in a payload, for ids are looked for in windows of every length, but of their own kind.
+    """
 
     idempotency_key_s: int = 86_400
     request_id_s: int = 60
@@ -165,7 +168,7 @@ class Windows:
 
     def of(self, increment: Increment) -> int:
         if increment.short_lived:
-            return self.request_id_s
+            return -self.request_id_s
         if self.others:
             return self.others.get(split_counter(increment.counter)[0], self.idempotency_key_s)
         return self.idempotency_key_s

@@ -165,6 +165,7 @@ class Comeback:
     async def leave(self) -> None:
         """Nobody waits for this writer any more."""
         await self._store.strike(self._lane, [self._name])
+        await self._log.forget_writers([self._name])
 
     # --- the steps ------------------------------------------------------------------------------------------------
 

@@ -7,10 +7,11 @@
 --   <lane>:sealed          hash: partition -> number of the sealed batch, where there is one
 --   <lane>:b:<p>:<n>       hash: counter -> sum                   batch n of partition p
 --   <lane>:c:<p>:<n>       hash: writer -> its last call in that batch, and what was decided in its last two (see `decide_all`)
---   <lane>:w:<writer>      hash: last (call number), and the answers of its last two calls by number
---   <lane>:i:<s>:<w>:<b>   hash: digest -> value                ids remembered in window w of s seconds, bucket b. The
---                          value of a reset's is what it took off, after TAKEN; HEARSAY is before one that was put back
---                          by a writer that did not count it itself
+--   <lane>:w:<writer>      hash: last (call number), and the answers of its last two calls by number. Without an expiry: a
+--                          writer that is forgotten makes its unsettled calls again
+--   <lane>:i:<s>:<w>:<b>   hash: digest -> value                ids remembered in window w of s seconds, bucket b; s is
+--                          negative for a proxy's request ids. The value of a reset's is what it took off, after TAKEN;
+--                          HEARSAY is before one that was put back by a writer that did not count it itself
 --   <lane>:windows         hash: <s>:<w> -> number of buckets deleted, for the windows that have any
 --   <lane>:full            set: counters that must not grow any more
 -- A Lua error rolls nothing back. So everything is checked before the first write, and an id is remembered after its
@@ -27,7 +28,6 @@ local REPLAYED, SUM = 114, 115 -- 'r' and 's' in an answer
 local TAKEN = 116 -- 't', payload.TAKEN
 local HEARSAY = 104 -- 'h', payload.HEARSAY
 local BUCKETS = 65536 -- of a window: at a million ids one holds 15, so it is packed and soon searched
-local WRITER_LIFETIME_S = 3600 -- a writer that makes no call for so long is forgotten; writers make one every few minutes
 
 local function batch_key(lane, p, n) return lane .. ':b:' .. p .. ':' .. n end
 local function calls_key(lane, p, n) return lane .. ':c:' .. p .. ':' .. n end
@@ -141,13 +141,37 @@ end
 
 local function window_prefix(lane, seconds, window) return string.format('%s:i:%d:%d:', lane, seconds, window) end
 
--- {prefix of this window's buckets, prefix of the last one's or nil when there was none}. A window is noted when it is first
--- written to, for `forget_ids`: an expiry on every bucket would cost memory, and a look at each id whether its bucket is new.
-local function window_of(lane, seconds, now)
-  local window, windows = math.floor(now / seconds), lane .. ':windows'
-  redis.call('HSETNX', windows, string.format('%d:%d', seconds, window), 0)
-  local before = redis.call('HEXISTS', windows, string.format('%d:%d', seconds, window - 1)) == 1
-  return {window_prefix(lane, seconds, window), before and window_prefix(lane, seconds, window - 1) or nil}
+local function is_over(seconds, window, now) return (window + 2) * math.abs(seconds) <= now end
+
+-- Prefixes of the buckets in which an id may be: this window's first, and those before it, of other lengths too: the length may
+-- have been changed since, or be known to another node already. Where all have the same there are two.
+local function windows_of(lane, seconds, now)
+  local window = math.floor(now / math.abs(seconds))
+  local prefixes = {window_prefix(lane, seconds, window)}
+  local noted = redis.call('HGETALL', lane .. ':windows')
+  for i = 1, #noted, 2 do
+    local s, w = noted[i]:match('(-?%d+):(%d+)')
+    s, w = tonumber(s), tonumber(w)
+    if (s < 0) == (seconds < 0) and not (s == seconds and w == window) and not is_over(s, w, now) then
+      prefixes[#prefixes + 1] = window_prefix(lane, s, w)
+    end
+  end
+  return prefixes
+end
+
+-- Likewise, where one is to be written. A window is noted when it is first written to, for `forget_ids`: an expiry on every bucket
+-- would cost memory, and a look at each id whether its bucket is new.
+local function noted_windows_of(lane, seconds, now)
+  redis.call('HSETNX', lane .. ':windows', string.format('%d:%d', seconds, math.floor(now / math.abs(seconds))), 0)
+  return windows_of(lane, seconds, now)
+end
+
+local function found_in(windows, bucket, digest)
+  for _, prefix in ipairs(windows) do
+    local had = redis.call('HGET', prefix .. bucket, digest)
+    if had then return had end
+  end
+  return false
 end
 
 -- The number of an id's bucket, the same in every window: out of the first 18 bits of its digest, which is base64.
@@ -160,13 +184,12 @@ end
 -- What is known by hearsay was counted: by a call that is in Postgres, or by one that its writer makes again now. So a new call
 -- finds it known, and one that is replayed does not.
 local function recall(lane, windows, seconds, now, digest, replayed)
-  local window = windows[seconds]
-  if not window then window = window_of(lane, seconds, now); windows[seconds] = window end
+  local prefixes = windows[seconds]
+  if not prefixes then prefixes = noted_windows_of(lane, seconds, now); windows[seconds] = prefixes end
   local bucket = bucket_of(digest)
-  local current = window[1] .. bucket
-  local had = redis.call('HGET', current, digest) or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
+  local had = found_in(prefixes, bucket, digest)
   if had and had:byte(1) == HEARSAY then had = not replayed and had:sub(2) end
-  return had, current
+  return had, prefixes[1] .. bucket
 end
 
 -- Sorts items into exceptions (replays and mismatches), fresh ones, and repeats of fresh ones in the same call, which share the
@@ -373,7 +396,6 @@ local function append(keys, args)
   answer = table.concat(exceptions, ' ')
   redis.call('HSET', me, 'last', call, call, answer)
   redis.call('HDEL', me, string.format('%d', tonumber(call) - CALLS_IN_FLIGHT))
-  redis.call('EXPIRE', me, WRITER_LIFETIME_S)
   return answer
 end
 
@@ -383,7 +405,6 @@ end
 local function introduce(keys, args)
   local me = keys[1] .. ':w:' .. args[1]
   local new = redis.call('HSETNX', me, 'last', args[2])
-  redis.call('EXPIRE', me, WRITER_LIFETIME_S)
   return {1 - new, tonumber(redis.call('HGET', me, 'last'))}
 end
 
@@ -399,11 +420,11 @@ local function remember_ids(keys, args)
   local now, windows = tonumber(redis.call('TIME')[1]), {}
   for i = 1, #args, 3 do
     local seconds, digest = tonumber(args[i]), args[i + 1]
-    windows[seconds] = windows[seconds] or window_of(keys[1], seconds, now)
-    local bucket, window = bucket_of(digest), windows[seconds]
-    local had = redis.call('HGET', window[1] .. bucket, digest) or (window[2] and redis.call('HGET', window[2] .. bucket, digest))
+    windows[seconds] = windows[seconds] or noted_windows_of(keys[1], seconds, now)
+    local bucket, prefixes = bucket_of(digest), windows[seconds]
+    local had = found_in(prefixes, bucket, digest)
     if not had or (had:byte(1) == HEARSAY and args[i + 2]:byte(1) ~= HEARSAY) then
-      redis.call('HSET', window[1] .. bucket, digest, args[i + 2])
+      redis.call('HSET', prefixes[1] .. bucket, digest, args[i + 2])
     end
   end
   return #args / 3
@@ -481,8 +502,8 @@ local function forget_ids(keys, args)
   local lane, now, budget, left = keys[1], tonumber(redis.call('TIME')[1]), tonumber(args[1]), 0
   local windows = redis.call('HGETALL', lane .. ':windows')
   for i = 1, #windows, 2 do
-    local seconds, window = windows[i]:match('(%d+):(%d+)')
-    if (window + 2) * seconds <= now then
+    local seconds, window = windows[i]:match('(-?%d+):(%d+)')
+    if is_over(seconds, window, now) then
       local prefix, from = window_prefix(lane, seconds, window), tonumber(windows[i + 1])
       local to = math.min(from + budget, BUCKETS)
       for bucket = from, to - 1 do redis.call('UNLINK', prefix .. bucket) end
@@ -502,9 +523,7 @@ end
 local function receipt(keys, args)
   local lane, seconds, digest = keys[1], tonumber(args[2]), args[3]
   if not is_readable(lane, args[1]) then return refuse('UNREPAIRED', 'what Redis had lost is being put back') end
-  local window, bucket = math.floor(tonumber(redis.call('TIME')[1]) / seconds), bucket_of(digest)
-  local had = redis.call('HGET', window_prefix(lane, seconds, window) .. bucket, digest)
-    or redis.call('HGET', window_prefix(lane, seconds, window - 1) .. bucket, digest)
+  local had = found_in(windows_of(lane, seconds, tonumber(redis.call('TIME')[1])), bucket_of(digest), digest)
   return had and (had:byte(1) == HEARSAY and had:sub(2) or had)
 end
 

@@ -6,7 +6,8 @@
                  <window in s>, "<partition>", ...]}
 
 `decided` is there only when it has something in it; empty texts in it say: a reset (value), no row (stored), no bound,
-no idempotency key (digest). Numbers travel as text, for Lua's are doubles and lose integers above 2^53.
+no idempotency key (digest). The window of a proxy's request id is negative (see `call.Windows`). Numbers travel as
+text, for Lua's are doubles and lose integers above 2^53.
 """
 
 from __future__ import annotations

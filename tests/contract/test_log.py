@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from redis.asyncio import Redis
 from cluster.ring import partition_of
 from node.errors import LogGap, LogUnrepaired
 from node.log import RedisLog
-from node.ports import Appender, Fenced, Log
+from node.ports import Appender, Fenced, Introduced, Log
 from node.settlement import SUM_MAX, Unsettled
 from tests.contract.conftest import PARTITIONS
 from tests.twins.fakeredis import FakeRedisLog
@@ -160,17 +161,56 @@ async def test_an_id_is_remembered_for_its_window_and_then_forgotten(log, reques
     while await log.forget_ids() and time.monotonic() < deadline:
         pass
     if isinstance(log, RedisLog):
-        kept = await keys_of(log, request)
-        assert len(kept) <= 2
+        async with admin_of(log, request) as admin:
+            assert len(await admin.keys(f"{log.key}:i:*")) <= 2
     await appender.close()
 
 
-async def keys_of(log: RedisLog, request: pytest.FixtureRequest) -> list[bytes]:
-    """The buckets of ids that are there. A node itself may not list keys."""
+@pytest.mark.parametrize(("before", "after"), [(DAY, 2 * DAY), (2 * DAY, DAY), (60, 30 * DAY)])
+async def test_an_id_is_known_whatever_the_length_of_its_window_is_now(log, before, after):
+    """It was changed, or one node has heard of the change and the other has not."""
+    appender = await appender_of(log)
+    await log.whole(1)
+    digests = [each.ljust(16, "x") for each in ("counted", "put back", "decided")]
+
+    def call(window_s: int) -> bytes:
+        item = [str(part_of(A)), A, "5", digests[0], window_s]
+        decided = [str(part_of(A)), A, "5", "", 0, "", "", digests[2], window_s]
+        return json.dumps({"sums": [], "ids": item, "decided": decided}).encode()
+
+    assert await appender.append("n1", 1, call(before)) == "d0:c10"
+    await log.remember_ids([(before, digests[1], "7")])
+    assert await appender.append("n1", 2, call(after)) == "r0 d0:r10"
+    await log.remember_ids([(after, digests[1], "9")])
+    for window_s in (before, after):
+        assert await log.receipt(window_s, digests[1]) == "7"
+    await appender.close()
+
+
+async def test_a_request_id_is_not_looked_for_among_idempotency_keys(log):
+    """Or each would be looked for in the windows of both, and every node has both."""
+    appender = await appender_of(log)
+
+    def call(window_s: int) -> bytes:
+        return json.dumps({"sums": [], "ids": [str(part_of(A)), A, "5", "x" * 16, window_s]}).encode()
+
+    assert [await appender.append("n1", i, call(s)) for i, s in ((1, -60), (2, 60), (3, -60), (4, -90))] == [
+        "",
+        "",
+        "r0",
+        "r0",
+    ]
+    await appender.close()
+
+
+@asynccontextmanager
+async def admin_of(log: RedisLog, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+    """A node itself may not list keys, nor look at their expiry."""
     if isinstance(log, FakeRedisLog):
-        return await log.redis.keys(f"{log.key}:i:*")
+        yield log.redis
+        return
     async with Redis.from_url(request.getfixturevalue("redis_url")) as admin:
-        return await admin.keys(f"{log.key}:i:*")
+        yield admin
 
 
 async def test_sums_above_2_to_the_53_stay_exact(log):
@@ -386,6 +426,17 @@ async def test_ids_are_put_back_and_known_ones_keep_their_value(log):
     await appender.append("n1", 1, payload(ids=[(A, 5, "known")]))
     await log.remember_ids([(DAY, "known".ljust(16, "x"), "9"), (DAY, "lost".ljust(16, "x"), "3")])
     assert await appender.append("n1", 2, payload(ids=[(A, 5, "known"), (A, 3, "lost"), (A, 4, "lost")])) == "r0 r1 m2"
+    await appender.close()
+
+
+async def test_a_writer_is_known_for_as_long_as_nobody_forgets_it(log, request):
+    """One whose name ran out, in an hour without Redis, would make its unsettled calls again."""
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 1}))
+    assert await log.introduce("n1", 0) == Introduced(True, 1)
+    if isinstance(log, RedisLog):
+        async with admin_of(log, request) as admin:
+            assert await admin.ttl(f"{log.key}:w:n1") == -1
     await appender.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -93,6 +94,18 @@ async def test_an_idempotency_key_counts_once_on_whatever_node_and_whenever_valu
         await cluster.move()
     assert await add_many(cluster, nodes[1], increment("b", 7, "x")) == [Outcome.COUNTED], "its scope is the counter"
     assert await value_of(cluster, nodes[0]) == 5
+
+
+async def test_an_idempotency_key_is_remembered_though_its_window_is_changed_and_not_every_node_knows(
+    cluster: Cluster,
+) -> None:
+    first, second = await cluster.node(), await cluster.node()
+    changed = replace(cluster.namespace, idempotency_window_s=7 * 86_400)
+    for key, before, after in (("a", cluster.namespace, changed), ("b", changed, cluster.namespace)):
+        keyed = increment(key, 5, "one")
+        assert await first.add_many(before, [keyed]) == [Outcome.COUNTED]
+        assert await second.add_many(after, [keyed]) == [Outcome.REPLAYED]
+        assert (await second.add(after, keyed, NO_BOUNDS)).outcome is Outcome.REPLAYED
 
 
 async def test_an_idempotency_key_that_comes_often_at_once_counts_once(cluster: Cluster) -> None:

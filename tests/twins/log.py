@@ -18,7 +18,18 @@ from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import SUM_MAX, Apart, Batch, Stored, Unsettled, value_of
 
 CALLS_IN_FLIGHT = 2
-PERSISTENT = ("cluster", "incarnation", "whole_in", "life", "repaired_run", "parts", "writers", "ids", "full")
+PERSISTENT = (
+    "cluster",
+    "incarnation",
+    "whole_in",
+    "life",
+    "repaired_run",
+    "parts",
+    "writers",
+    "ids",
+    "windows",
+    "full",
+)
 
 
 @dataclass
@@ -55,6 +66,7 @@ class MemoryLog:
     parts: dict[int, Part] = field(default_factory=dict)
     writers: dict[str, Writer] = field(default_factory=dict)
     ids: dict[tuple[int, int, str], str] = field(default_factory=dict)  # (window's length, window, digest) -> value
+    windows: dict[int, None] = field(default_factory=dict)  # lengths that there were; a request id's are negative
     full: set[str] = field(default_factory=set)
     appenders: list[MemoryAppender] = field(default_factory=list)
 
@@ -63,6 +75,7 @@ class MemoryLog:
         self.parts.clear()
         self.writers.clear()
         self.ids.clear()
+        self.windows.clear()
         self.full.clear()
 
     def snapshot(self) -> dict[str, Any]:
@@ -97,9 +110,9 @@ class MemoryLog:
 
     async def remember_ids(self, ids: Sequence[RememberedId]) -> None:
         for seconds, digest, value in ids:
-            window, had = int(self.now_s() // seconds), self._noted(seconds, digest)
+            had = self._noted(seconds, digest)
             if had is None or (had.startswith(HEARSAY) and not value.startswith(HEARSAY)):
-                self.ids[seconds, window, digest] = value
+                self._note(seconds, digest, value)
 
     async def whole(self, incarnation: int) -> None:
         if self.incarnation == incarnation:
@@ -142,7 +155,7 @@ class MemoryLog:
 
     async def forget_ids(self) -> int:
         now = self.now_s()
-        self.ids = {name: value for name, value in self.ids.items() if (name[1] + 2) * name[0] > now}
+        self.ids = {name: value for name, value in self.ids.items() if (name[1] + 2) * abs(name[0]) > now}
         return 0
 
     async def receipt(self, window_s: int, digest: str) -> str | None:
@@ -223,8 +236,17 @@ class MemoryLog:
         return answer
 
     def _noted(self, seconds: int, digest: str) -> str | None:
-        window = int(self.now_s() // seconds)
-        return self.ids.get((seconds, window, digest), self.ids.get((seconds, window - 1, digest)))
+        for s in self.windows:
+            if (s < 0) == (seconds < 0):
+                window = int(self.now_s() // abs(s))
+                for earlier in (window, window - 1):
+                    if (had := self.ids.get((s, earlier, digest))) is not None:
+                        return had
+        return None
+
+    def _note(self, seconds: int, digest: str, value: str) -> None:
+        self.windows[seconds] = None
+        self.ids[seconds, int(self.now_s() // abs(seconds)), digest] = value
 
     def _remembered(self, seconds: int, digest: str, replayed: bool = False) -> str | None:
         had = self._noted(seconds, digest)
@@ -243,7 +265,7 @@ class MemoryLog:
             if had is not None:
                 token = f"r{i}" if had == value else f"m{i}"
             elif self._add(p, counter, amount_of(value), replayed):
-                self.ids[seconds, int(self.now_s() // seconds), digest] = value
+                self._note(seconds, digest, value)
                 continue
             else:
                 token = f"x{i}"
@@ -290,7 +312,7 @@ class MemoryLog:
         if not self._add(p, counter, amount):
             return "x" + known
         if digest:
-            self.ids[s, int(self.now_s() // s), digest] = value or TAKEN + known
+            self._note(s, digest, value or TAKEN + known)
         return "c" + (str(after) if value else known)
 
 
