@@ -6,7 +6,8 @@ This package knows nothing of counters. Read it in this order:
 `view.py`      the members at one epoch, and what a member gains and loses between two views
 `registry.py`  the leases in Redis, by Redis' own clock (`registry.lua`)
 `agent.py`     a member's life: beat, learn the view, step down when beating fails for a lease
-`balancer.py`  nginx's upstreams, written from the view
+`upstreams.py` whom nginx is to have, by the view; who is gone may only be forgotten
+`balancer.py`  keeps nginx's files equal to that, and reloads it
 `local/`       a whole cluster on this machine, for `python3 -m cluster up`
 `attack/`      open-loop load with an audit at its end
 

@@ -6,39 +6,35 @@ connections: a client that sends a POST on one at that moment sees a reset. So a
 The file `closing-<generation>` makes nginx answer `Connection: close`; after `announce_ms` every connection
 in use has been given up by its client. Then nginx is reloaded, and its new workers look for the next file.
 With nobody behind it nginx keeps no connection at all: the reload for the first member is not announced.
+
+A view is not always the truth: members that Redis may only have forgotten are kept for a while (`upstreams.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
-import re
 import resource
 import shutil
 import signal
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
 from cluster.subprocesses import communicate
+from cluster.upstreams import NOBODY, Patience, addresses, servers_of, text_of
 from cluster.view import View
 
 log = logging.getLogger(__name__)
 
 CONF = Path(__file__).resolve().parent.parent / "nginx.conf"
-MAX_MEMBERS = 1024
 MAX_OPEN_FILES = 32768  # twice nginx.conf's worker_connections: a client's and a node's
-KEEPALIVE = 64  # idle connections to nodes, for each nginx worker
+PATIENCE_MS = 2000  # twice as long as a member takes to beat again: a third of a lease, or a beat that timed out
 KEPT_GENERATIONS = 16  # longer than old workers live (worker_shutdown_timeout)
 TEST_TIMEOUT_S = 10.0
-
-_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63}){0,8}")
 
 
 class Views(Protocol):
@@ -47,52 +43,6 @@ class Views(Protocol):
     async def view(self) -> View:
         """The members whose lease holds now. Raises ClusterError when nobody can say."""
         ...
-
-
-def address(url: str) -> str | None:
-    """`host:port` of a member's url, or None when it is anything but http://host:port.
-
-    The registry is data: whoever can write to Redis must not be able to write nginx configuration.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return None
-    shown = f"[{host}]" if ":" in host else host
-    if port is None or not 1 <= port <= 65535 or url.rstrip("/").lower() != f"http://{shown}:{port}":
-        return None
-    if ":" in host:
-        try:
-            if ipaddress.IPv6Address(host).scope_id is not None:
-                return None
-        except ValueError:
-            return None
-        return f"{shown}:{port}"
-    return f"{host}:{port}" if _NAME.fullmatch(host) else None
-
-
-def addresses(view: View) -> tuple[str, ...]:
-    """Where the ready members listen: valid ones only, each once, sorted, at most MAX_MEMBERS."""
-    found = {where for member in view.ready if (where := address(member.url)) is not None}
-    return tuple(sorted(found)[:MAX_MEMBERS])
-
-
-def upstreams(view: View) -> str:
-    """The text of upstreams.conf for this view. Without a ready member nginx answers 503 itself."""
-    return _upstreams(addresses(view))
-
-
-def _upstreams(servers: Iterable[str]) -> str:
-    lines = [f"    server {server} max_fails=0;" for server in servers]
-    after = [] if lines else ["keepalive_timeout 0;"]  # of clients
-    lines = lines or ["    server 127.0.0.1:1 down;  # no member is ready"]
-    return "\n".join(
-        ["upstream tally {", "    zone tally 256k;", *lines, f"    keepalive {KEEPALIVE};", "}", *after, ""]
-    )
-
-
-NOBODY = _upstreams(())
 
 
 class Balancer:
@@ -107,6 +57,7 @@ class Balancer:
         host: str = "",
         announce_ms: int = 1000,
         min_reload_ms: int = 1000,
+        patience_ms: int = PATIENCE_MS,
         conf: Path = CONF,
     ) -> None:
         """`host` empty listens on every IPv4 address; `announce_ms` 0 reloads without announcing it."""
@@ -116,6 +67,7 @@ class Balancer:
         self._listen = f"{host}:{port}" if host else str(port)
         self._announce_s = announce_ms / 1000
         self._min_reload_s = min_reload_ms / 1000
+        self._patience = Patience(patience_ms / 1000)
         self._conf = conf
         self._generation = 0
         self._written = NOBODY  # what upstreams.conf says
@@ -159,23 +111,30 @@ class Balancer:
             try:
                 await self._look(registry)
             except (ClusterError, OSError, TimeoutError) as error:
+                self._patience.look_failed()
                 self._complain(f"upstreams stay as they are: {error}")
             else:
                 self._complained = None
             await asyncio.sleep(interval_ms / 1000)
 
     async def _look(self, registry: Views) -> None:
-        """One look at the view; writes and reloads when it says something else than nginx was told.
+        """One look at the view; writes and reloads when nginx is to have others than it was told.
 
         nginx without a pid may be reading its files this very moment: it is told as soon as it has one.
         """
-        text = upstreams(await registry.view())
-        if text != self._written:
-            await asyncio.sleep(self._pause_s())
-            await self._rewrite(text)
+        await asyncio.sleep(self._pause_s())  # first, so that what is written is what was just seen
+        view = await registry.view()
+        servers = self._patience.servers(servers_of(self._written), view, time.monotonic())
+        if text_of(servers) != self._written:
+            await self._rewrite(text_of(servers))
         pid = self.pid
         if self._untold and pid is not None:
             await self._reload(pid)
+        if servers and servers == addresses(view) and not self._untold:
+            self._in_step()
+
+    def _in_step(self) -> None:
+        """Called after each look at which nginx has the ready members, at least one, and nobody else."""
 
     def _pause_s(self) -> float:
         """Seconds until the next reload may be: a member that comes and goes must not pile up old workers."""
@@ -192,9 +151,9 @@ class Balancer:
         except BaseException:  # cancelled in the middle, too: nothing unchecked may stay on disk
             self._write("upstreams.conf", before)
             raise
-        self._serving = before != NOBODY or not started  # not started: it may read, and serve, the new ones
+        self._serving = self._serving or not started  # not started: it may read, and serve, the new ones
         self._written, self._untold = text, True
-        log.info("upstreams: %s", ", ".join(re.findall(r"server (\S+) max_fails", text)) or "nobody")
+        log.info("upstreams: %s", ", ".join(servers_of(text)) or "nobody")
 
     async def _reload(self, pid: int) -> None:
         """Announce, wait, tell nginx. Where clients only got 503 there is nothing to announce."""
@@ -203,6 +162,7 @@ class Balancer:
             await asyncio.sleep(self._announce_s)
         self._begin_generation()
         self._tell(pid)
+        self._serving = self._written != NOBODY
         self._untold, self._reloaded_at = False, time.monotonic()
 
     def _tell(self, pid: int) -> None:

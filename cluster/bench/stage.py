@@ -19,7 +19,7 @@ import aiohttp
 import asyncpg
 from redis.asyncio import Redis
 
-from cluster.balancer import Balancer, upstreams
+from cluster.balancer import Balancer
 from cluster.bench.pins import Cores, Place
 from cluster.local.child import Recipe
 from cluster.local.errors import LocalError
@@ -33,7 +33,7 @@ from cluster.local.redis import RedisServer
 from cluster.local.service import Service
 from cluster.local.supply import Place as SupplyPlace
 from cluster.local.supply import own_postgres
-from cluster.view import Member, View
+from cluster.upstreams import text_of
 
 HOST = "127.0.0.1"
 ASK_TIMEOUT_S = 2.0
@@ -181,8 +181,7 @@ class Stage:
         port = self.ports.take(name)
         balancer = Balancer(self.sub(name), port, nginx, host=HOST)
         balancer.prepare()
-        member = Member(name, name, to_url, to_url, 0, "ready")
-        (balancer.directory / "upstreams.conf").write_text(upstreams(View(1, (member,))))
+        (balancer.directory / "upstreams.conf").write_text(text_of([to_url.removeprefix("http://")]))
         url = f"http://{HOST}:{port}"
         recipe = self.recipe(name, balancer.command())
         server = Server(name, self.group, recipe, url, lambda: self.answers(url + probe))

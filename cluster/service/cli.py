@@ -63,11 +63,16 @@ async def _connection(dsn: str, wait_s: float) -> asyncpg.Connection:
     help="Shared with nginx, which deploy/nginx/run starts.",
 )
 @click.option("--port", default=3333, show_default=True, type=click.IntRange(1, 65535), help="What nginx listens on.")
-def balancer(redis_url: str, folder: Path, port: int) -> None:
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Made once the nodes that are ready, and no others, are in the folder. For a health check; on a tmpfs.",
+)
+def balancer(redis_url: str, folder: Path, port: int, ready_file: Path | None) -> None:
     """Keep the upstreams of an nginx elsewhere equal to the ready nodes, until SIGTERM."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
-        asyncio.run(_follow(SharedFolder(folder, port), redis_url))
+        asyncio.run(_follow(SharedFolder(folder, port, ready_file), redis_url))
     except OSError as error:
         raise ClusterError(f"Cannot use {folder} ({error}): it must be writable by this user.") from error
 

@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from redis import Redis
 
-from cluster.balancer import Balancer, upstreams
+from cluster.balancer import Balancer
 from cluster.local.ports import Ports
-from cluster.view import Member, View
+from cluster.upstreams import text_of
 from tests.conftest import Servers
 from tests.http.client import Front, Ledger
 
@@ -97,7 +97,7 @@ def running_nginx(folder: Path, node_port: int) -> Iterator[int]:
     balancer = Balancer(folder, port, Path(NGINX), host="127.0.0.1")
     balancer.prepare()
     url = f"http://127.0.0.1:{node_port}"
-    (folder / "upstreams.conf").write_text(upstreams(View(1, (Member("n1", "n1", url, url, 1, "ready"),))))
+    (folder / "upstreams.conf").write_text(text_of([url.removeprefix("http://")]))
     with running(balancer.command(), folder / "nginx.log", port, "/readyz"):
         yield port
 

@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from cluster.attack.load import KEEP_ALIVE_S
-from cluster.balancer import Balancer
+from cluster.balancer import PATIENCE_MS, Balancer
 from cluster.errors import RegistryUnavailable
 from cluster.view import Member, View
 
@@ -112,8 +112,15 @@ class Members:
 
     def __init__(self, *urls: str) -> None:
         self.urls: list[str] | None = list(urls)
+        self.looks = 0
+
+    async def become(self, *urls: str) -> None:
+        """These, for so many looks that the balancer has surely acted upon them."""
+        self.urls, looks = list(urls), self.looks
+        await until(lambda: self.looks > looks + 5, "the balancer looks")
 
     async def view(self) -> View:
+        self.looks += 1
         if self.urls is None:
             raise RegistryUnavailable("the registry cannot be reached")
         members = (Member(f"m{i}", f"m{i}", url, url, 1, "ready") for i, url in enumerate(self.urls))
@@ -169,9 +176,9 @@ class Front:
 
 
 @asynccontextmanager
-async def front(directory: Path, *urls: str, announce_ms: int = 1000) -> AsyncIterator[Front]:
+async def front(directory: Path, *urls: str, patience_ms: int = PATIENCE_MS) -> AsyncIterator[Front]:
     assert NGINX is not None
-    balancer = Balancer(directory / "nginx", free_port(), Path(NGINX), host="127.0.0.1", announce_ms=announce_ms)
+    balancer = Balancer(directory / "nginx", free_port(), Path(NGINX), host="127.0.0.1", patience_ms=patience_ms)
     balancer.prepare()
     with (directory / "nginx.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(*balancer.command(), stdout=errors, stderr=errors)

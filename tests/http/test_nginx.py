@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.upstreams import NOBODY
 from tests.http.nginx_front import (
     DEADLINE_S,
     NGINX,
@@ -255,6 +256,38 @@ async def test_a_registry_out_of_reach_leaves_the_upstreams_as_they_are(tmp_path
         await asyncio.sleep(0.5)  # ten looks
         assert (nginx.balancer.directory / "upstreams.conf").read_text() == before
         assert (await nginx.post())[0] == 204
+
+
+async def test_members_that_redis_forgot_stay_until_they_are_back_and_no_request_fails(tmp_path: Path) -> None:
+    async with (
+        upstream() as first,
+        upstream() as second,
+        front(tmp_path, first.url, second.url, patience_ms=60_000) as nginx,
+    ):
+        await nginx.reaches(first, second)
+
+        async def story() -> None:
+            await nginx.members.become()
+            await nginx.members.become(second.url)
+            await joined(first)
+            await nginx.members.become(first.url, second.url)
+
+        load = await under_load(nginx, 100, story)
+        assert load.failures == []
+        assert load.ok > 10
+
+
+async def test_members_that_died_together_are_let_go_after_a_while_and_the_answer_is_503_throughout(
+    tmp_path: Path,
+) -> None:
+    async with upstream() as first, upstream() as second, front(tmp_path, first.url, second.url) as nginx:
+        await nginx.reaches(first, second)
+        first.die(), second.die()
+        nginx.members.urls = []
+        give_up_at = asyncio.get_running_loop().time() + DEADLINE_S
+        while (nginx.balancer.directory / "upstreams.conf").read_text() != NOBODY:
+            assert asyncio.get_running_loop().time() < give_up_at
+            assert (await nginx.post())[0] == 503
 
 
 async def test_upstreams_that_nginx_refuses_are_undone_and_a_good_view_is_taken_later(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The upstreams of a view, and when nginx is told of them. nginx itself: tests/http/test_nginx.py."""
+"""When nginx is told of which upstreams. nginx itself: tests/http/test_nginx.py."""
 
 from __future__ import annotations
 
@@ -13,96 +13,28 @@ from pathlib import Path
 
 import pytest
 
-from cluster.balancer import MAX_MEMBERS, NOBODY, Balancer, address, addresses, upstreams
+from cluster.balancer import Balancer
 from cluster.errors import ClusterError, RegistryUnavailable
+from cluster.upstreams import NOBODY, servers_of
 from cluster.view import Member, State, View
 
 ACCEPTS = Path(shutil.which("true") or "true")  # in nginx's place: every configuration is fine
 REFUSES = Path(shutil.which("false") or "false")
 
 
-def member(number: int, state: State = "ready", url: str | None = None) -> Member:
-    where = f"http://127.0.0.1:{41000 + number}" if url is None else url
-    return Member(f"n{number}-abcdef", f"n{number}", where, "http://127.0.0.1:1", 1, state)
+def member(number: int, state: State = "ready") -> Member:
+    return Member(
+        f"n{number}-abcdef", f"n{number}", f"http://127.0.0.1:{41000 + number}", "http://127.0.0.1:1", 1, state
+    )
 
 
 def view(*members: Member) -> View:
     return View(1, members)
 
 
-def servers(text: str) -> list[str]:
-    return [line.split()[1] for line in text.splitlines() if line.strip().startswith("server ")]
-
-
-def test_a_draining_node_leaves_the_upstreams() -> None:
-    assert servers(upstreams(view(member(1), member(2, "draining"), member(3, "starting")))) == ["127.0.0.1:41001"]
-
-
-def test_the_text_depends_on_who_is_there_and_not_on_the_order_or_the_epoch() -> None:
-    one = upstreams(View(7, (member(1), member(2))))
-    assert one == upstreams(View(9, (member(2), member(1))))
-    assert servers(one) == ["127.0.0.1:41001", "127.0.0.1:41002"]
-
-
-def test_two_members_at_one_address_are_one_server() -> None:
-    assert addresses(view(member(1), member(2, url="http://127.0.0.1:41001"))) == ("127.0.0.1:41001",)
-
-
-def test_without_a_ready_member_the_configuration_still_has_a_server_that_is_down() -> None:
-    assert upstreams(view()) == upstreams(view(member(1, "draining"))) == NOBODY
-    assert "server 127.0.0.1:1 down;" in NOBODY
-
-
-def test_the_number_of_servers_is_bounded() -> None:
-    many = View(1, tuple(member(i) for i in range(MAX_MEMBERS + 5)))
-    assert len(addresses(many)) == MAX_MEMBERS
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
-        ("http://node-1.tally.svc:8000/", "node-1.tally.svc:8000"),
-        ("http://[::1]:8000", "[::1]:8000"),
-    ],
-)
-def test_an_address_is_host_and_port(url: str, expected: str) -> None:
-    assert address(url) == expected
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "127.0.0.1:80",
-        "https://127.0.0.1:80",
-        "unix:/run/redis.sock",
-        "http://127.0.0.1",
-        "http://127.0.0.1:0",
-        "http://127.0.0.1:70000",
-        "http://127.0.0.1:8x",
-        "http://127.0.0.1:80/admin",
-        "http://127.0.0.1:80?x",
-        "http://127.0.0.1:80#x",
-        "http://user@127.0.0.1:80",
-        "http://a;b:80",
-        "http://a b:80",
-        "http://a\n;}:80",
-        "http://a:80\n",
-        "http://a:80; } server { listen 1;",
-        "http://$host:80",
-        "http://-a:80",
-        "http://a..b:80",
-        "http://unix:80:80",
-        "http://[::1%25eth0]:80",
-        "http://[nonsense]:80",
-        "http://ä:80",
-        "http://" + "a" * 64 + ":80",
-    ],
-)
-def test_anything_else_is_refused_because_the_registry_is_data(url: str) -> None:
-    assert address(url) is None
-    assert servers(upstreams(view(member(1), member(2, url=url)))) == ["127.0.0.1:41001"]
+def servers(balancer: Balancer) -> list[str]:
+    """The last part of each address that nginx is to have."""
+    return [server[-1] for server in servers_of((balancer.directory / "upstreams.conf").read_text())]
 
 
 def test_the_folder_holds_all_that_nginx_includes(tmp_path: Path) -> None:
@@ -140,6 +72,11 @@ class Members:
     def __init__(self, *members: Member) -> None:
         self.now: View | None = view(*members)
         self.looks = 0
+
+    async def more_looks(self) -> None:
+        """So many that the balancer has surely acted upon what is told now."""
+        looks = self.looks
+        await until(lambda: self.looks > looks + 5)
 
     async def view(self) -> View:
         self.looks += 1
@@ -200,14 +137,13 @@ async def test_nginx_is_told_once_of_each_change_and_after_an_announcement(tmp_p
         await until(lambda: heard() == 1)
         closing = balancer.directory / "closing-2"
         assert not (balancer.directory / "closing-1").exists(), "with nobody behind nginx nothing is announced"
-        looks = members.looks
-        await until(lambda: members.looks > looks + 5)
+        await members.more_looks()
         assert heard() == 1, "the same view again is no change"
         members.now = view(member(1), member(2))
         await until(closing.exists)
         assert heard() == 1, "announced, not yet reloaded"
         await until(lambda: heard() == 2)
-        assert servers((balancer.directory / "upstreams.conf").read_text()) == ["127.0.0.1:41001", "127.0.0.1:41002"]
+        assert servers(balancer) == ["1", "2"]
         assert "closing-3" in (balancer.directory / "closing.conf").read_text()
 
 
@@ -222,18 +158,51 @@ async def test_an_nginx_that_was_starting_when_the_members_came_is_told_later(tm
 
 
 async def test_a_registry_out_of_reach_never_empties_the_upstreams(tmp_path: Path) -> None:
-    balancer = Balancer(tmp_path, 3333, ACCEPTS, announce_ms=0, min_reload_ms=1)
+    balancer = Balancer(tmp_path, 3333, ACCEPTS, announce_ms=0, min_reload_ms=1, patience_ms=1)
     balancer.prepare()
     members = Members(member(1))
-    file = tmp_path / "upstreams.conf"
     async with following(balancer, members):
-        await until(lambda: servers(file.read_text()) == ["127.0.0.1:41001"])
+        await until(lambda: servers(balancer) == ["1"])
         members.now = None
-        looks = members.looks
-        await until(lambda: members.looks > looks + 5)
-        assert servers(file.read_text()) == ["127.0.0.1:41001"]
+        await members.more_looks()
+        assert servers(balancer) == ["1"]
+
+
+async def test_one_that_answers_again_and_has_forgotten_everybody_has_time_to_hear_of_them(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path / "nginx", 3333, ACCEPTS, announce_ms=0, min_reload_ms=1, patience_ms=60_000)
+    balancer.prepare()
+    members = Members(member(1), member(2))
+    async with a_master(balancer, tmp_path / "heard") as heard, following(balancer, members):
+        await until(lambda: heard() == 1)
+        for forgotten in (None, view(), view(member(2)), None, view(member(1)), view(member(1), member(2))):
+            members.now = forgotten
+            await members.more_looks()
+            assert servers(balancer) == ["1", "2"]
+        members.now = view(member(1), member(2), member(3))
+        await until(lambda: heard() == 2)
+        assert servers(balancer) == ["1", "2", "3"], "and meanwhile nginx was told nothing"
+
+
+async def test_when_they_do_not_come_back_nobody_is_left(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path, 3333, ACCEPTS, announce_ms=0, min_reload_ms=1, patience_ms=100)
+    balancer.prepare()
+    members = Members(member(1), member(2))
+    async with following(balancer, members):
+        await until(lambda: servers(balancer) == ["1", "2"])
         members.now = view()
-        await until(lambda: file.read_text() == NOBODY)
+        await until(lambda: (tmp_path / "upstreams.conf").read_text() == NOBODY)
+
+
+async def test_one_that_dies_and_all_that_drain_are_let_go_at_once(tmp_path: Path) -> None:
+    balancer = Balancer(tmp_path, 3333, ACCEPTS, announce_ms=0, min_reload_ms=1, patience_ms=60_000)
+    balancer.prepare()
+    members = Members(member(1), member(2), member(3))
+    async with following(balancer, members):
+        await until(lambda: servers(balancer) == ["1", "2", "3"])
+        members.now = view(member(1), member(3))
+        await until(lambda: servers(balancer) == ["1", "3"])
+        members.now = view(member(1, "draining"), member(3, "draining"))
+        await until(lambda: (tmp_path / "upstreams.conf").read_text() == NOBODY)
 
 
 async def test_what_nginx_refuses_is_undone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
