@@ -6,11 +6,12 @@ from quart import Blueprint, request
 
 from node.answers import Answer
 from node.call import Outcome
-from node.errors import BadRequest, Mismatch, NotFound, OutOfBounds, PayloadTooLarge, TooManyRequests, Unavailable
+from node.errors import NotFound, OutOfBounds
 from node.increment import counter_name, valid_namespace
 from node.routes.desk import Desk, request_id
 from node.routes.http import body, only
-from node.routes.openapi import READING, tells
+from node.routes.openapi import COUNTING, READING, tells
+from node.v1 import headers as heads
 from node.v1 import models, told
 from node.v1.bodies import guard, parse_add, parse_path_key, parse_reset
 from node.v1.query import parse_nothing, parse_receipt
@@ -26,14 +27,11 @@ def blueprint(desk: Desk) -> Blueprint:
 
 @tells(
     told.Added,
-    BadRequest,
+    *COUNTING,
     OutOfBounds,
-    PayloadTooLarge,
-    Mismatch,
-    TooManyRequests,
-    Unavailable,
     body=models.AddBody,
-    headers=models.IdempotencyHeader,
+    headers=heads.Idempotency,
+    says=heads.Replayed,
 )
 async def add(desk: Desk, ns: str) -> Answer:
     """Add to a counter, and get its total.
@@ -54,14 +52,11 @@ async def add(desk: Desk, ns: str) -> Answer:
 
 @tells(
     told.Taken,
-    BadRequest,
+    *COUNTING,
     NotFound,
-    PayloadTooLarge,
-    Mismatch,
-    TooManyRequests,
-    Unavailable,
     body=models.ResetBody,
-    headers=models.IdempotencyHeader,
+    headers=heads.Idempotency,
+    says=heads.Replayed,
 )
 async def reset(desk: Desk, ns: str, key: str) -> Answer:
     """Take off a counter all it has, exactly what is answered; it is 0 then.

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 from quart import Blueprint, g, request
+from quart_schema import document_response
 
 from node.answers import Answer, of_error
 from node.batch import (
@@ -20,12 +21,13 @@ from node.batch import (
     terms_under,
     worst,
 )
-from node.errors import PayloadTooLarge, TooManyNamespaces
+from node.errors import BadRequest, PayloadTooLarge, TooManyNamespaces, TooManyRequests
 from node.increment import parse_idempotency_header, valid_namespace
 from node.routes.desk import Desk, request_id
 from node.routes.http import body, only
-from node.routes.openapi import READING, tells
+from node.routes.openapi import tells
 from node.terms import Namespace
+from node.v1 import headers as heads
 from node.v1 import models, told
 from node.v1.query import parse_nothing
 
@@ -38,14 +40,16 @@ def blueprint(desk: Desk) -> Blueprint:
     return routes
 
 
+@document_response(models.BatchError, 503, heads.Later)
 @tells(
     models.BatchTold,
-    *READING[:1],
+    BadRequest,
     PayloadTooLarge,
     TooManyNamespaces,
-    *READING[2:],
+    TooManyRequests,
     body=models.BatchBody,
-    headers=models.IdempotencyHeader,
+    headers=heads.OfBatch,
+    says=heads.Replayed,
 )
 async def add_batch(desk: Desk, ns: str) -> Answer:
     """Many increments in one request: what became of each, in order.

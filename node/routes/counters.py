@@ -12,6 +12,7 @@ from node.errors import NotFound, PayloadTooLarge, UnknownCounter
 from node.routes.desk import Desk
 from node.routes.http import body, only
 from node.routes.openapi import READING, tells
+from node.v1 import headers as heads
 from node.v1 import models, told
 from node.v1.bodies import parse_keys, parse_path_key
 from node.v1.query import BUCKETS_MAX, parse_consistency, parse_page, parse_span
@@ -26,8 +27,8 @@ def blueprint(desk: Desk) -> Blueprint:
     return routes
 
 
-@tells(told.Counter, *READING, query=models.ConsistencyQuery)
-@document_response(models.NotModified, 304)
+@tells(told.Counter, *READING, query=models.ConsistencyQuery, headers=heads.Conditional, says=heads.Tagged)
+@document_response(models.NotModified, 304, heads.Tagged)
 async def show(desk: Desk, ns: str, key: str) -> Answer:
     """A counter.
 

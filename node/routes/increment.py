@@ -6,19 +6,12 @@ from quart import Blueprint, Response, request
 
 from node import answers
 from node.door import Door
-from node.errors import (
-    BadRequest,
-    Mismatch,
-    NotFound,
-    PayloadTooLarge,
-    TallyError,
-    TooManyRequests,
-    Unavailable,
-)
+from node.errors import BadRequest, NotFound, TallyError
 from node.increment import DEFAULT_NAMESPACE, counter_name, key_of_path, parse_increment
 from node.routes.http import body, only, peer, respond
-from node.routes.openapi import READING, tells
+from node.routes.openapi import COUNTING, READING, tells
 from node.strategy import Intake, Values
+from node.v1 import headers as heads
 from node.v1 import models
 
 KEY_PATH = b"/increment/"
@@ -30,14 +23,11 @@ def blueprint(door: Door, intake: Intake, values: Values) -> Blueprint:
     @routes.post("/increment")
     @tells(
         models.Nothing,
-        BadRequest,
-        PayloadTooLarge,
-        Mismatch,
-        TooManyRequests,
-        Unavailable,
+        *COUNTING,
         status=204,
         body=models.IncrementBody,
-        headers=models.IdempotencyHeader,
+        headers=heads.Idempotency,
+        says=heads.Replayed,
         error=models.SeedError,
     )
     async def count() -> Response:

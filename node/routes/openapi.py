@@ -6,9 +6,9 @@ what it does not know by itself: models within models, errors in two forms, even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 import msgspec
 from quart import Blueprint, Quart, Response
@@ -18,20 +18,42 @@ from quart_schema.validation import QUART_SCHEMA_RESPONSE_ATTRIBUTE as RESPONSES
 from werkzeug.routing import BaseConverter, Rule
 
 from node.answers import Answer, status_of
-from node.errors import BadRequest, Forbidden, NotFound, TallyError, TooManyRequests, Unauthorized, Unavailable
+from node.errors import (
+    BadRequest,
+    Forbidden,
+    MethodNotAllowed,
+    Mismatch,
+    NotFound,
+    PayloadTooLarge,
+    TallyError,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
 from node.routes.http import PROBLEM, respond
 from node.tokens import OPEN
+from node.v1 import headers as heads
 from node.v1 import models
-from node.v1.models import Error, Events, Nothing, Problem
+from node.v1.models import BatchError, BatchProblem, Error, Events, Nothing, Problem
 
 T = TypeVar("T", bound=Callable[..., Any])
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
 TOKEN = "token"  # what the description calls them
+FORMS: dict[Any, dict[str, tuple[type, ...]]] = {  # of errors that come in two: what each may look like
+    Error: {JSON: (Error,), PROBLEM: (Problem,)},
+    BatchError: {JSON: (BatchError, Error), PROBLEM: (BatchProblem, Problem)},
+}
 READING = (BadRequest, NotFound, TooManyRequests, Unavailable)
+COUNTING = (BadRequest, PayloadTooLarge, Mismatch, TooManyRequests, Unavailable)
 INFO = Info(
     title="Tally",
     version="1",
-    description="Counts exactly once. Integers in answers are exact, also above 2^53: read them as such.",
+    description=(
+        "Counts exactly once. Integers in answers are exact, also above 2^53: read them as such. "
+        "HEAD is answered as GET, without the body. Methods that a path does not have are answered as the component "
+        "`MethodNotAllowed` says."
+    ),
 )
 
 
@@ -42,11 +64,14 @@ def tells(
     body: Any = None,
     query: Any = None,
     headers: Any = None,
+    says: Any = None,
     error: type[Error] = Error,
 ) -> Callable[[T], T]:
-    """Documents a route: what it answers when all is well, what may be wrong, and what it takes."""
-    responses = {status_of(kind()): (error, None) for kind in errors}
-    return document(querystring=query, request=body, headers=headers, responses={status: (told, None), **responses})
+    """Documents a route: what it answers when all is well, what may be wrong, and what it takes. `says`: the headers
+    of its answer, as `headers` are those of the request.
+    """
+    refused = {code: (error, heads.of_error(code)) for code in (status_of(kind()) for kind in errors)}
+    return document(querystring=query, request=body, headers=headers, responses={status: (told, says), **refused})
 
 
 def blueprint(app: Quart, guarded: bool) -> Blueprint:
@@ -77,12 +102,19 @@ class Provider(OpenAPIProvider):
         super().__init__(app, extension)
         self._guarded = guarded
 
+    def schema(self) -> dict[str, Any]:
+        described = super().schema()
+        refused, _ = self.build_response_object(Error, heads.NotAllowed)
+        described["components"]["responses"] = {MethodNotAllowed.__name__: refused}
+        return described
+
     def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
         paths, components = super().build_paths(rule)
         if self._guarded and rule.rule not in OPEN:
+            error, _ = getattr(self._app.view_functions[rule.endpoint], RESPONSES)[status_of(TooManyRequests())]
             for operation in (operation for methods in paths.values() for operation in methods.values()):
-                refused = operation["responses"][status_of(TooManyRequests())]
-                operation["responses"] |= {status_of(kind()): refused for kind in (Unauthorized, Forbidden)}
+                for code in (status_of(Unauthorized()), status_of(Forbidden())):
+                    operation["responses"][code], _ = self.build_response_object(error, heads.of_error(code))
                 operation["security"] = [{TOKEN: []}]
         return paths, components
 
@@ -102,23 +134,22 @@ class Provider(OpenAPIProvider):
 
     def build_request_body(self, model: Any, source: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         schema, components = _schema(model)
-        content = {kind: {"schema": schema} for kind in getattr(model, "KINDS", (JSON,))}
-        if get_origin(model) is list:
-            content["application/x-ndjson"] = {"schema": {"type": "string", "description": "An item a line."}}
+        kinds = (JSON, NDJSON) if model is models.BatchBody else getattr(model, "KINDS", (JSON,))
+        content = {kind: {"schema": schema} for kind in kinds}
         return {"required": getattr(model, "REQUIRED", True), "content": content}, components
 
     def build_response_object(self, model: Any, headers_model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         described: dict[str, Any] = {"description": (model.__doc__ or "").strip()}
+        says = dict(_properties(headers_model)) if headers_model else {}
+        if model in FORMS:
+            says |= _properties(heads.Negotiated)
+        if says:
+            described["headers"] = says
         if issubclass(model, Nothing):
             return described, {}
         if issubclass(model, Events):
             return described | {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, {}
-        schema, components = _schema(model)
-        content = {JSON: {"schema": schema}}
-        if model is Error:
-            problem, more = _schema(Problem)
-            content[PROBLEM] = {"schema": problem}
-            components |= more
+        content, components = _content(FORMS.get(model, {JSON: (model,)}))
         return described | {"content": content}, components
 
 
@@ -129,16 +160,28 @@ def _schema(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return schema, components
 
 
+def _content(forms: dict[str, tuple[type, ...]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bodies by their kinds, each like one of the models."""
+    content: dict[str, Any] = {}
+    components: dict[str, Any] = {}
+    for kind, likes in forms.items():
+        schemas = []
+        for model in likes:
+            schema, more = _schema(model)
+            schemas.append(schema)
+            components |= more
+        content[kind] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+    return content, components
+
+
 def _parameters(where: str, model: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    return [{"name": name, "in": where, **described} for name, described in _properties(model)], {}
+
+
+def _properties(model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A model's, each by its name: as parameters are described, and headers."""
     _, components = _schema(model)
     (described,) = components.values()
-    required: Sequence[str] = described.get("required", ())
-    return [
-        {
-            "name": name if where == "query" else models.HEADERS[name],
-            "in": where,
-            "required": name in required,
-            "schema": schema,
-        }
-        for name, schema in described["properties"].items()
-    ], {}
+    for name, schema in described["properties"].items():
+        told = {"description": schema.pop("description")} if "description" in schema else {}
+        yield name, {"required": name in described["required"], "schema": schema, **told}

@@ -10,6 +10,7 @@ from quart import Blueprint, Response, request
 from node.increment import counter_name
 from node.routes.desk import Desk, client
 from node.routes.openapi import READING, tells
+from node.v1 import headers as heads
 from node.v1 import models
 from node.v1.bodies import parse_path_key
 from node.v1.query import parse_nothing
@@ -23,7 +24,7 @@ HEARTBEAT = b": nothing new\n\n"
 def blueprint(desk: Desk, watches: Watches) -> Blueprint:
     routes = Blueprint("watch", __name__)
 
-    @tells(models.Events, *READING)
+    @tells(models.Events, *READING, says=heads.Streamed)
     async def watch(desk: Desk, ns: str, key: str) -> Response:
         """A counter's value now and whenever it has changed, as server-sent events.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from node.batch import ITEMS_MAX, SignedItem
+from node.batch import ITEMS_MAX
 from node.counters import HistoryStep
 from node.increment import ID_CHARS_MAX, KEY_BYTES_MAX, VALUE_MAX
 from node.v1.bodies import BOUND_MAX, KEYS_MAX
@@ -60,13 +60,18 @@ class IncrementBody(Struct):
     idempotency_key: IdempotencyKey | None = None
 
 
-BatchBody = Annotated[list[SignedItem], Meta(max_length=ITEMS_MAX)]
+class Item(Struct, forbid_unknown_fields=True):
+    """One increment of many. One that is wrong is refused by itself; the others count."""
+
+    key: Key
+    value: Value
+    idempotency_key: IdempotencyKey | None = None
 
 
-class IdempotencyHeader(Struct):
-    """The client's own name for what it asks: asked again, it counts once."""
-
-    idempotency_key: Annotated[str, Meta(pattern=r"^[!#-~]([ !#-~]{0,253}[!#-~])?$")] | UnsetType = UNSET
+BatchBody = Annotated[
+    list[Item],
+    Meta(max_length=ITEMS_MAX, description="An array; as application/x-ndjson, an item a line."),
+]
 
 
 class ConsistencyQuery(Struct):
@@ -99,12 +104,22 @@ class ReceiptQuery(Struct):
     idempotency_key: IdempotencyKey
 
 
+Counted = Annotated[
+    bool | Literal["unknown"],
+    Meta(
+        description="Of what is answered 503, whether it was counted all the same.",
+        extra_json_schema={"enum": [False, "unknown"]},
+    ),
+]
+Total = Annotated[int | None, Meta(description="Of what would have passed a bound: the total; null: it is not known.")]
+
+
 class Detail(Struct):
     """What is wrong."""
 
     message: str
-    counted: bool | Literal["unknown"] | UnsetType = UNSET  # in a 503: true is never said
-    value: int | UnsetType | None = UNSET
+    counted: Counted | UnsetType = UNSET
+    value: Total | UnsetType = UNSET
 
 
 class Error(Struct):
@@ -117,15 +132,27 @@ class SeedError(Error):
     """It was not done."""
 
 
-class Problem(Struct):
-    """An error as RFC 9457 has it."""
+class Rfc9457(Struct):
+    """What every problem has."""
 
     type: Literal["about:blank"]
     title: str
     status: int
     detail: str
-    counted: bool | int | Literal["unknown"] | UnsetType = UNSET
-    value: int | UnsetType | None = UNSET
+
+
+class Problem(Rfc9457):
+    """An error as RFC 9457 has it."""
+
+    counted: Counted | UnsetType = UNSET
+    value: Total | UnsetType = UNSET
+
+
+class ItemTold(Struct):
+    """What became of an item: the message says why it was not counted."""
+
+    status: Literal["counted", "replayed", "refused"]
+    message: str | UnsetType = UNSET
 
 
 class BatchTold(Struct):
@@ -134,7 +161,33 @@ class BatchTold(Struct):
     counted: int
     replayed: int
     refused: int
-    results: list[dict[str, Any]] | UnsetType = UNSET
+    results: list[ItemTold] | UnsetType = UNSET
+
+
+class ItemInTrouble(Struct):
+    """What became of an item where not all could be counted now."""
+
+    status: Literal["counted", "replayed", "refused", "unavailable"]
+    message: str | UnsetType = UNSET
+    counted: Counted | UnsetType = UNSET
+
+
+class BatchError(Error):
+    """Not all could be counted now: what became of each. Those that are unavailable are among the `refused`."""
+
+    counted: int
+    replayed: int
+    refused: int
+    results: list[ItemInTrouble] | UnsetType = UNSET
+
+
+class BatchProblem(Rfc9457):
+    """The same, as RFC 9457 has it."""
+
+    counted: int
+    replayed: int
+    refused: int
+    results: list[ItemInTrouble] | UnsetType = UNSET
 
 
 class KeyAndValue(Struct):
@@ -160,7 +213,6 @@ class HowItIs(Struct):
     why: str | UnsetType | None = UNSET
 
 
-HEADERS = {"idempotency_key": "Idempotency-Key"}
 PATH: dict[str, dict[str, Any]] = {
     "ns": {"schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}, "description": "A namespace."},
     "key": {

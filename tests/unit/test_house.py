@@ -36,6 +36,7 @@ PURE = [
     "node/strategy.py",
     "node/terms.py",
     "node/v1/bodies.py",
+    "node/v1/headers.py",
     "node/v1/models.py",
     "node/v1/query.py",
     "node/v1/told.py",

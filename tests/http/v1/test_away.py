@@ -17,6 +17,7 @@ from tests.conftest import Servers
 from tests.http.client import Answer, Front, Ledger
 from tests.http.conftest import PORTS, empty_stores, running_node
 from tests.http.v1.conftest import STRATEGIES, Asking, at, put
+from tests.http.v1.described import BATCH, asking_as_described
 from tests.http.v1.relay import Relay
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -125,3 +126,30 @@ async def test_without_postgres_dist_goes_on_with_what_it_knows(node: Node, shop
     assert (await shop.add(shop.key("unread"), 1, idempotency_key="z")).status == 200
     for name, value in (("a", 6), ("new", 3), ("unread", 1)):
         assert await shop.value(shop.key(name)) == value
+
+
+async def test_a_batch_that_cannot_be_counted_is_answered_as_it_is_described(node: Node, shop: Asking) -> None:
+    key = shop.key("a")
+    await shop.add(key)
+    ask = asking_as_described(node.front.port)
+    away = node.redis if shop.ns == "dist" else node.postgres
+    away.cut()
+    try:
+        for accept in ("application/json", "application/problem+json"):
+            answer = await asyncio.to_thread(
+                ask,
+                "POST",
+                BATCH,
+                path_parameters={"ns": shop.ns},
+                body=[{"key": key, "value": 1}, {"key": key, "value": "none"}],
+                media_type="application/json",
+                headers={"Accept": accept},
+            )
+            told = answer.json()
+            assert answer.status_code == 503
+            assert answer.headers["content-type"] == [accept]
+            assert [each["status"] for each in told["results"]] == ["unavailable", "refused"]
+            assert (told["counted"], told["refused"]) == (0, 2)
+    finally:
+        away.mend()
+    await until_it_counts(shop)

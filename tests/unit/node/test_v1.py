@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from node.answers import as_problem, of_error
 from node.errors import BadRequest, StoreUnanswered
-from node.increment import VALUE_MAX, Increment
+from node.increment import VALUE_MAX, Increment, parse_idempotency_header
 from node.strategy import Bounds
 from node.terms import Namespace
 from node.v1.bodies import Add, guard, parse_add, parse_keys, parse_path_key, parse_reset
+from node.v1.headers import BARE, IDEMPOTENCY_KEY, QUOTED
 from node.v1.query import bucket_of, cursor_of, parse_page, parse_receipt, parse_span
 
 JSON = "application/json"
@@ -113,3 +115,17 @@ def test_a_problem_has_all_that_the_error_has() -> None:
     problem = json.loads(as_problem(answer.status, answer.body[:-1] + b',"counted":1}'))
     assert problem.pop("detail").startswith("Postgres has not answered")
     assert problem == {"type": "about:blank", "title": "Service Unavailable", "status": 503, "counted": 1}
+
+
+@given(
+    st.from_regex(BARE, fullmatch=True)
+    | st.from_regex(QUOTED, fullmatch=True)
+    | st.text('"\\ a~\x1f\xe9', max_size=300).map(lambda text: text.strip(" \t"))
+    | st.integers(250, 260).map(lambda size: "x" * size)
+)
+def test_the_idempotency_key_in_a_header_is_taken_as_it_is_described(raw: str) -> None:
+    try:
+        taken = parse_idempotency_header(raw) is not None
+    except BadRequest:
+        taken = False
+    assert taken == (re.fullmatch(IDEMPOTENCY_KEY, raw) is not None)
