@@ -28,6 +28,7 @@ from cluster.postgres_errors import POSTGRES_ERRORS
 HOST, USER, DATABASE = "127.0.0.1", "tally", "tally"
 INITDB_TIMEOUT_S = 120.0
 ASK_TIMEOUT_S = 2.0
+MAKE_TIMEOUT_S = 30.0  # a database is a copy of files, and a slow disk takes longer than an answer
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",  # a deep folder would make the path of a socket too long
@@ -186,20 +187,21 @@ class PostgresServer(Service):
 
     async def is_ready(self) -> bool:
         """Whether the database `tally` answers; makes it the first time."""
+        times = {"timeout": ASK_TIMEOUT_S, "command_timeout": ASK_TIMEOUT_S}
         try:
-            connection = await asyncpg.connect(self._dsn("postgres"), timeout=ASK_TIMEOUT_S)
-        except POSTGRES_ERRORS:
+            connection = await asyncpg.connect(self._dsn("postgres"), **times)
+            try:
+                await _make_database(connection)
+            finally:
+                await connection.close(timeout=ASK_TIMEOUT_S)
+        except POSTGRES_ERRORS:  # also of one that dies, or stalls, between two words
             return False
-        try:
-            await _make_database(connection)
-        finally:
-            await connection.close(timeout=ASK_TIMEOUT_S)
         return True
 
 
 async def _make_database(connection: asyncpg.Connection) -> None:
     if not await connection.fetchval("select true from pg_database where datname = $1", DATABASE):
-        await connection.execute(f'create database "{DATABASE}"')
+        await connection.execute(f'create database "{DATABASE}"', timeout=MAKE_TIMEOUT_S)
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Where Postgres' data and programs go when root cannot run it in place."""
+"""Where Postgres' data and programs go when root cannot run it in place, and when it is ready."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.local import postgres
 from cluster.local.errors import LocalError
-from cluster.local.postgres import find_home, runnable
+from cluster.local.postgres import Home, PostgresServer, find_home, runnable
 from cluster.local.programs import Program
 from cluster.local.user import User, server_user
 
@@ -130,3 +132,37 @@ def test_the_system_says_what_another_user_may_do(tmp_path: Path) -> None:
     assert not user.may("-x", hidden / "open")  # its parent is shut
     assert user.may("-x", Path("/"))
     assert not user.may("-w", Path("/"))
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + (len(body) + 4).to_bytes(4, "big") + body
+
+
+WELCOME = message(b"R", bytes(4)) + message(b"S", b"server_version\x0015.1\0") + message(b"Z", b"I")
+
+
+@pytest.mark.parametrize("stalls", [False, True], ids=["hangs-up", "stalls"])
+async def test_one_that_takes_a_connection_and_does_not_answer_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stalls: bool
+) -> None:
+    monkeypatch.setattr(postgres, "ASK_TIMEOUT_S", 0.3)
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)  # "do you speak TLS?"
+        writer.write(b"N")
+        await reader.read(4096)
+        writer.write(WELCOME)
+        asked.append(await reader.read(4096))
+        if stalls:
+            await reader.read()
+        writer.close()
+
+    (tmp_path / "password").write_text("secret\n")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        program = Program("postgres", tmp_path / "postgres", "15.1", "PATH")
+        server = PostgresServer(program, Home(tmp_path, None), tmp_path / "postgres.log", port, group=0)
+        async with asyncio.timeout(30):
+            assert not await server.is_ready()
+    assert b"pg_database" in asked[0]
