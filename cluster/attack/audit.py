@@ -1,8 +1,8 @@
 """What was counted against what was sent. Pure: a history in, findings out. It needs nothing from inside.
 
-An acknowledged increment (204) must be counted exactly once. A refused one (4xx, or 503 that says
-`counted: false`) must not be counted. One of unknown outcome (timeout, reset, other 5xx) may be counted once
-or not at all.
+An acknowledged increment (204) must be counted exactly once. A refused one (4xx but 429, or 503 that says
+`counted: false`) must not be counted. One of unknown outcome (timeout, reset, 429, other 5xx) may be counted
+once or not at all.
 """
 
 from __future__ import annotations

@@ -219,10 +219,13 @@ class _Sender:
 
 
 def outcome_of(status: int, body: bytes) -> Outcome:
-    """What an answer means for the count. A 5xx is unknown, unless it says `counted: false`."""
+    """What an answer means for the count. A 5xx is unknown, unless it says `counted: false`.
+
+    So is a 429: nginx may have asked a node before, which counted and died, and the next one knows its own limit only.
+    """
     if status == 204:
         return Outcome.ACKNOWLEDGED
-    if 400 <= status < 500:
+    if 400 <= status < 500 and status != 429:
         return Outcome.REFUSED
     try:
         said = json.loads(body)

@@ -26,6 +26,7 @@ class Cluster:
         self.values: dict[str, int] = {}
         self.forget_every = 0
         self.refuse_every = 0
+        self.limit_after = 0
         self.founded: list[tuple[str, str]] = []
         self.brought: set[tuple[str, str | None]] = set()  # (method, Authorization)
         self.interrupt_at = 0
@@ -44,10 +45,17 @@ class Cluster:
             os.kill(os.getpid(), signal.SIGINT)
         if self.refuse_every and self._posts % self.refuse_every == 0:
             return web.json_response({"error": {"message": "m", "counted": False}}, status=503)
+        if self.limit_after and self._posts > self.limit_after:
+            if self._posts % 10 == 0:  # a node that died had counted it, and the one that nginx asked then answers
+                await self._count(request)
+            return web.json_response({"error": {"message": "Too Many Requests"}}, status=429)
         if not self.forget_every or self._posts % self.forget_every:
-            body = await request.json()
-            self.values[body["key"]] = self.values.get(body["key"], 0) + body["value"]
+            await self._count(request)
         return web.Response(status=204)
+
+    async def _count(self, request: web.Request) -> None:
+        body = await request.json()
+        self.values[body["key"]] = self.values.get(body["key"], 0) + body["value"]
 
     async def _add(self, request: web.Request) -> web.Response:
         await self._post(request)
@@ -150,6 +158,17 @@ def test_failed_requests_make_the_exit_code_1_unless_allowed(cluster: Cluster) -
     assert "audit passed" in result.stdout
     assert "503: 3" in result.stdout
     assert run("--url", cluster.url, "--allow-failed").exit_code == 0
+
+
+def test_a_rate_limit_is_told_and_what_counted_before_a_429_is_not_taken_for_doubled(cluster: Cluster) -> None:
+    cluster.limit_after = 60
+    result = run("--url", cluster.url, "--allow-failed", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["answers"] == {"204": 60, "429": 90}
+    assert (said["acknowledged"], said["failed"], said["unknown"]) == (60, 90, 90)
+    assert (said["lost"], said["doubled"]) == (0, 0)
+    assert said["counted"] > 60
 
 
 def test_ctrl_c_ends_the_load_and_the_audit_follows(cluster: Cluster) -> None:

@@ -108,7 +108,7 @@ async def test_a_reset_is_unknown_and_a_refused_connection_was_never_sent() -> N
     [
         (204, b"", Outcome.ACKNOWLEDGED),
         (400, b"", Outcome.REFUSED),
-        (429, b"", Outcome.REFUSED),
+        (429, b"", Outcome.UNKNOWN),
         (503, b'{"error":{"message":"m","counted":false}}', Outcome.REFUSED),
         (503, b'{"error":{"message":"m","counted":"unknown"}}', Outcome.UNKNOWN),
         (503, b'{"error":"no"}', Outcome.UNKNOWN),
