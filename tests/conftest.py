@@ -19,6 +19,8 @@ from cluster.local.ports import Ports
 from cluster.local.supply import Place, Supply, own_postgres, own_redis
 from cluster.local.testing import ALONE
 
+pytest_plugins = ["tests.needs"]
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent

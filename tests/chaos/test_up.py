@@ -22,6 +22,7 @@ from cluster.local import folder as folder_module
 from cluster.local import guard, programs
 from cluster.local.errors import LocalError
 from tests.chaos.local_cluster import DEADLINE_S, ROOT, Up, until
+from tests.needs import root
 
 pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres]
 
@@ -252,17 +253,23 @@ def _read_until(descriptor: int, wanted: str) -> str:
     return text
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here ran as a plain user already")
+def _missing() -> str | None:
+    """A plain user has run every other test here himself."""
+    if root() is not None:
+        return root()
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return None if _python_for(_nobody()) else f"a Python {version} that a plain user may execute"
+
+
+@pytest.mark.needs(missing=_missing)
 def test_a_plain_user_runs_it_from_a_copy_of_his_own(up: Up, tmp_path_factory: pytest.TempPathFactory) -> None:
-    nobody = pwd.getpwnam("nobody")
-    user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    user = _nobody()
     python = _python_for(user)
-    if python is None:
-        pytest.skip(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that a plain user may execute")
+    assert python is not None
     home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     try:
         _copy_for_a_user(home)
-        subprocess.run(["chown", "-R", f"{nobody.pw_uid}:{nobody.pw_gid}", home], check=True)
+        subprocess.run(["chown", "-R", f"{user['user']}:{user['group']}", home], check=True)
         own = Up(home / "data")
         own.python, own.root, own.popen = python, home / "tally", user
         own.environment |= {"HOME": str(home)}
@@ -277,6 +284,11 @@ def test_a_plain_user_runs_it_from_a_copy_of_his_own(up: Up, tmp_path_factory: p
         own.process.wait()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _nobody() -> dict[str, Any]:
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
 def _give_packages(own: Up, home: Path) -> None:

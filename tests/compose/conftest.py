@@ -14,7 +14,6 @@ from tests.compose.stack import Stack
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 600  # the first test waits for the images and the stack
-left_out = pytest.StashKey[int]()
 
 
 @cache
@@ -34,22 +33,11 @@ def _answers(*command: str) -> bool:
         return False
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Left out, not skipped: nothing that this machine could run is missing from the run."""
-    here = [item for item in items if item.path.is_relative_to(HERE)]
-    if here and missing() is not None:
-        config.stash[left_out] = len(here)
-        config.hook.pytest_deselected(items=here)
-        items[:] = [item for item in items if item not in here]
-    for item in here:
-        item.add_marker(pytest.mark.timeout(TIMEOUT_S))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if count := config.stash.get(left_out, 0):
-        terminalreporter.section("tests/compose is left out")
-        terminalreporter.line(f"{count} tests need what is not here: {missing()}")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.needs(missing=missing))
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

@@ -13,20 +13,25 @@ import pytest
 
 from tests.http.client import STRANGER, Connection, Front, increment, post, request
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
-
 HELD = 2000  # connections held open at once, by this process and by the node
+FILES = HELD + 500
 PATIENCE_S = 5.0  # for an answer that takes a millisecond: a node that stalls takes many times as long
 MB_4 = 4 * 1024 * 1024 - 64
+
+
+def _missing() -> str | None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard >= FILES else f"room for {FILES} open files (ulimit -Hn)"
+
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.needs(missing=_missing)]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def files() -> Iterator[None]:
     """Room for the connections, here and (by inheritance, for a node that is started later) there."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < HELD + 500:
-        pytest.skip(f"this machine allows {hard} open files")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, HELD + 500), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

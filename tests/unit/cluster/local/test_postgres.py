@@ -16,8 +16,9 @@ from cluster.local.errors import LocalError
 from cluster.local.postgres import Home, PostgresServer, find_home, runnable
 from cluster.local.programs import Program
 from cluster.local.user import User, server_user
+from tests.needs import root
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop Postgres to another user")
+as_root = pytest.mark.needs(missing=root)  # nobody else can drop Postgres to another user
 
 
 @dataclass(frozen=True)
