@@ -170,7 +170,11 @@ def _say(line: str) -> None:
 
 @click.command()
 @click.option("--url", help="The public port. [default: public_url of DIR/cluster.json]")
-@click.option("--postgres-dsn", help="Where the increments settle. [default: postgres_dsn of DIR/cluster.json]")
+@click.option(
+    "--postgres-dsn",
+    envvar="TALLY_POSTGRES_DSN",
+    help="Where the increments settle. [TALLY_POSTGRES_DSN; default: postgres_dsn of DIR/cluster.json]",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cluster.local.state import ClusterState
+from cluster.local.state import ClusterState, without_password
 
 COLOURS = {"ready": "green", "starting": "cyan", "draining": "yellow", "left": "dim"}
 
@@ -30,12 +30,13 @@ class Facts:
     command: str  # how this program was called: "python3 -m cluster" or "tally"
 
     def as_json(self) -> dict[str, Any]:
+        """Without passwords: where nobody reads it on a terminal it goes into a log."""
         state = self.state
         return {
             "public_url": state.public_url,
             "nodes": [{"name": n.name, "pid": n.pid, "url": n.url, "ops_url": n.ops_url} for n in state.nodes],
-            "redis_url": state.redis_url,
-            "postgres_dsn": state.postgres_dsn,
+            "redis_url": without_password(state.redis_url),
+            "postgres_dsn": without_password(state.postgres_dsn),
             "nginx": state.nginx,
             "data": self.data,
             "rate_limit": self.rate_limit,

@@ -15,7 +15,8 @@ from cluster.local.errors import LocalError
 
 def without_password(url: str) -> str:
     """The URL as it may be shown. Programs find the whole one in `status --json`."""
-    return re.sub(r"(?<=://)([^/@]*?):[^@]*@", r"\1:***@", url)
+    url = re.sub(r"(?<=[?&]password=)[^&]*", "***", url)
+    return re.sub(r"(?<=://)([^/@]*?):.*@", r"\1:***@", url)  # up to the last @: an odd password may hold one, or a /
 
 
 @dataclass

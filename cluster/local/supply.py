@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 from redis.asyncio import Redis
@@ -19,10 +18,13 @@ from cluster.local.postgres import HOST, PostgresServer, find_home, runnable
 from cluster.local.programs import Program, Servers, choose_postgres, choose_redis
 from cluster.local.redis import RedisServer
 from cluster.local.service import Service
+from cluster.local.state import without_password
 from cluster.local.user import server_user
 from cluster.postgres_errors import POSTGRES_ERRORS
 
 ASK_TIMEOUT_S = 5.0
+# A driver's message would have what it could not read, maybe a piece of a password.
+UNUSABLE = "{} is no URL that can be used: is everything odd in its password percent-encoded?"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ async def given_redis(url: str) -> Supply:
         client = Redis.from_url(url, socket_timeout=ASK_TIMEOUT_S, socket_connect_timeout=ASK_TIMEOUT_S)
         async with client:
             info = await client.info("server")
-    except (*UNREACHABLE, ValueError) as error:
+    except ValueError:
+        raise LocalError(UNUSABLE.format("--redis-url")) from None
+    except UNREACHABLE as error:
         raise LocalError(f"Redis at {_where(url)} does not answer ({error}): check --redis-url.") from error
     return Supply(url, Shown(str(info["redis_version"]), "given", _where(url)))
 
@@ -73,7 +77,9 @@ async def given_postgres(dsn: str) -> Supply:
         connection = await asyncpg.connect(dsn, timeout=ASK_TIMEOUT_S)
         version = connection.get_server_version()
         await connection.close(timeout=ASK_TIMEOUT_S)
-    except (*POSTGRES_ERRORS, ValueError) as error:
+    except ValueError:
+        raise LocalError(UNUSABLE.format("--postgres-dsn")) from None
+    except POSTGRES_ERRORS as error:
         raise LocalError(f"Postgres at {_where(dsn)} does not answer ({error}): check --postgres-dsn.") from error
     return Supply(dsn, Shown(f"{version.major}.{version.minor}", "given", _where(dsn)))
 
@@ -110,9 +116,4 @@ def _shown(program: Program, where: str) -> Shown:
 
 def _where(url: str) -> str:
     """host:port/path of a URL, without the password."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "the given URL"
-    return f"{parts.hostname or 'localhost'}{port}{parts.path}"
+    return without_password(url).partition("://")[2].rpartition("@")[2].partition("?")[0]

@@ -204,6 +204,16 @@ def test_url_and_postgres_dsn_together_need_no_cluster_here(tmp_path: Path) -> N
     assert target == Target("http://there:3333", "postgresql://there/tally")
 
 
+def test_the_database_may_be_told_by_environment_so_that_no_password_is_in_the_arguments(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_POSTGRES_DSN", "postgresql://tally:hunter2@127.0.0.1:1/tally")
+    result = run("--url", cluster.url)
+    assert result.exit_code == 2
+    assert "Postgres cannot be asked" in result.stderr
+    assert "hunter2" not in result.output
+
+
 def test_a_cluster_that_takes_nothing_fails_though_nothing_is_lost(cluster: Cluster) -> None:
     cluster.refuse_every = 1
     result = run("--url", cluster.url, "--allow-failed", "--json")

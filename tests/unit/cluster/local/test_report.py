@@ -14,6 +14,7 @@ from cluster.local.state import ClusterState, NodeState
 SERVERS = {"redis": {"version": "7.0", "source": "PATH", "where": "127.0.0.1:20001"}}
 STATE = ClusterState(
     public_url="http://127.0.0.1:3333",
+    redis_url="redis://:pw@127.0.0.1:20001/0",
     postgres_dsn="postgresql://tally:pw@127.0.0.1:20002/tally",
     servers=SERVERS,
     nodes=[NodeState("n1", "http://127.0.0.1:20003", "http://127.0.0.1:20004", 7, "ready")],
@@ -73,6 +74,15 @@ def test_the_lines_to_try_name_the_folder_when_it_is_not_the_usual_one() -> None
 def test_the_password_of_a_given_database_is_not_shown() -> None:
     assert ":pw@" in shown(facts())
     assert ":pw@" not in shown(facts(psql=None))
+
+
+def test_a_log_gets_no_password() -> None:
+    out = io.StringIO()
+    JsonReporter(out).ready(facts())
+    ready = json.loads(out.getvalue())
+    assert ready["redis_url"] == "redis://:***@127.0.0.1:20001/0"
+    assert ready["postgres_dsn"] == "postgresql://tally:***@127.0.0.1:20002/tally"
+    assert "pw" not in out.getvalue()
 
 
 def test_a_terminal_gets_lines() -> None:

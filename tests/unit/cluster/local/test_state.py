@@ -17,7 +17,9 @@ STATE = ClusterState(launcher=7, nodes=[NodeState("n1", "http://a", "http://b", 
         ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
         ("redis://:secret@h:1/0", "redis://:***@h:1/0"),
         ("postgresql://tally:s%2F:@h:1/tally", "postgresql://tally:***@h:1/tally"),
+        ("postgresql://tally:s/@b@h:1/tally", "postgresql://tally:***@h:1/tally"),
         ("postgresql://tally@h/tally", "postgresql://tally@h/tally"),
+        ("postgresql://h/tally?user=u&password=s@t&a=b", "postgresql://h/tally?user=u&password=***&a=b"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
