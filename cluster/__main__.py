@@ -33,7 +33,7 @@ NEEDED = [
 TRIED = "TALLY_BOOTSTRAPPED"
 NO_VENV = (
     "This Python cannot make environments: `apt install python3-venv` (or your system's package of that name), "
-    "or with uv: `uv venv .venv && uv pip install -r deploy/requirements/all.txt`."
+    "or with uv: `uv venv --seed .venv`. Then try again."
 )
 
 

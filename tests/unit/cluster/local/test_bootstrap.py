@@ -75,8 +75,16 @@ def test_an_environment_whose_python_is_gone_is_made_anew(clone: Path) -> None:
 def test_without_venv_it_says_what_to_install(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (clone / ".venv" / "bin" / "python").unlink()
     monkeypatch.setattr(bootstrap, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match=r"python3-venv.*uv"):
+    with pytest.raises(SystemExit, match=r"python3-venv.*uv venv --seed \.venv`"):
         bootstrap.install("x")
+
+
+def test_an_environment_with_pip_that_another_program_made_is_completed_without_venv(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "find_spec", lambda name: None)
+    bootstrap.install(digest(clone))  # what `uv venv --seed` leaves is made of no more than this: a Python and its pip
+    assert bootstrap.is_complete(digest(clone))
 
 
 def test_a_step_that_fails_shows_the_end_of_what_it_said() -> None:
