@@ -267,16 +267,17 @@ def _missing() -> str | None:
     return None if _python_for(_nobody()) else f"a Python {version} that a plain user may execute"
 
 
+@pytest.mark.timeout(400)  # it may have to make an environment first
 @pytest.mark.needs(missing=_missing)
 def test_a_plain_user_runs_it_from_a_copy_of_his_own(up: Up, tmp_path_factory: pytest.TempPathFactory) -> None:
     user = _nobody()
     python = _python_for(user)
     assert python is not None
     home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    own = Up(home / "data")
     try:
         _copy_for_a_user(home)
         subprocess.run(["chown", "-R", f"{user['user']}:{user['group']}", home], check=True)
-        own = Up(home / "data")
         own.python, own.root, own.popen = python, home / "tally", user
         own.environment |= {"HOME": str(home)}
         _give_packages(own, home)
@@ -286,9 +287,10 @@ def test_a_plain_user_runs_it_from_a_copy_of_his_own(up: Up, tmp_path_factory: p
         group, pids = own.everyone()
         own.signal_launcher(signal.SIGKILL)
         own.until_nothing_is_left(group, pids)
-        assert own.process is not None
-        own.process.wait()
     finally:
+        if own.process is not None:
+            own.process.kill()
+            own.process.wait()
         shutil.rmtree(home, ignore_errors=True)
 
 
