@@ -17,7 +17,7 @@ from node.errors import StoreOverflow, StoreRefused, StoreUnanswered, StoreUnava
 
 CONNECTIONS_MAX = 12  # opened as they are needed
 CONNECT_TIMEOUT_S = 5.0
-STATEMENT_TIMEOUT_MS = 30_000  # for the longest: large batches, migrations
+STATEMENT_TIMEOUT_MS = 30_000  # for the longest, as migrations; see `patient`
 LONG_S = STATEMENT_TIMEOUT_MS / 1000 + CONNECT_TIMEOUT_S
 ANSWER_TIMEOUT_S = 6.0  # for all others; more than they may wait for a lock
 ROLLBACK_TIMEOUT_S = 1.0
@@ -140,6 +140,17 @@ class Postgres:
                 if isinstance(error, TimeoutError) or monotonic() >= late_at:
                     await self._pool.expire_connections()
                 raise
+
+    @asynccontextmanager
+    async def patient(self, timeout_s: float) -> AsyncIterator[asyncpg.Connection]:
+        """For one statement that may take so long, be it longer than any other may. Committed at the end."""
+        async with self.connection() as connection:
+            if timeout_s * 1000 <= STATEMENT_TIMEOUT_MS:
+                yield connection
+                return
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL statement_timeout = {timeout_s * 1000:.0f}")
+                yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:

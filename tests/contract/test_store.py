@@ -7,9 +7,13 @@ from typing import get_args
 
 import pytest
 
+import node.postgres
+import node.store
 from cluster.ring import partition_of
+from node.errors import StoreRefused
 from node.ports import Step
 from node.settlement import FULL, Batch
+from node.store import PostgresStore
 from tests.contract.conftest import PARTITIONS
 
 A, B = "default:a", "default:b"
@@ -192,3 +196,23 @@ async def test_a_strike_that_waits_for_a_settle_forgets_nothing_of_a_writer_that
     assert await store.settled_calls(0, "n2") == {P: 1}
     assert await store.settled_outcomes(0, "n2") == {1: ["d0:c1"]}
     assert await store.settled_calls(0, "n1") == {}
+
+
+@pytest.mark.postgres
+async def test_a_large_batch_may_take_longer_than_any_other_statement(node_dsn, monkeypatch):
+    """Given up each time, it could never be settled, and nothing after it."""
+    monkeypatch.setattr(node.postgres, "STATEMENT_TIMEOUT_MS", 500)
+    monkeypatch.setattr(node.store, "SUMS_PER_S_MIN", 1)
+    store = await PostgresStore.open(node_dsn, PARTITIONS)
+    try:
+        await store.fence(0, "run-1", lost=False)
+        async with store.postgres.transaction() as other:
+            await other.execute("SELECT FROM partitions WHERE partition = $1 FOR UPDATE", P)
+            settling = asyncio.create_task(store.settle(batch(1, {f"default:k{i}": 1 for i in range(60)})))
+            done, _ = await asyncio.wait([settling], timeout=1.0)
+            assert not done
+        assert (await settling).moved
+        with pytest.raises(StoreRefused, match="statement timeout"):
+            await store.postgres.fetch("SELECT pg_sleep(20)")
+    finally:
+        await store.close()
