@@ -1,7 +1,7 @@
 """The Redis side of numbered batches: log.lua, called.
 
-Two kinds of connection. Appends and reads have a pipe each, on which several calls are in flight. Everything else goes
-through a pool.
+Two kinds of connection. Appends, reads and seals have a pipe each, on which several calls are in flight. Everything
+else goes through a pool.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from node.settlement import Batch, Unsettled
 
 CONNECTIONS_MAX = 16
 TIMEOUT_S = 5.0
+SEAL_TIMEOUT_S = 60.0  # for all of a batch to come
 REMEMBER_MAX = 1000  # ids put back in one step
 FORGET_MAX = 4096  # buckets of remembered ids deleted in one step: a few milliseconds of Redis' time
 
@@ -49,6 +50,7 @@ class RedisLog:
         self._partitions = partitions
         self._reads: Pipe | None = None
         self._reads_run = ""  # the run of the Redis that they are connected to
+        self._seals: Pipe | None = None
         self._connecting = asyncio.Lock()
 
     @classmethod
@@ -66,8 +68,9 @@ class RedisLog:
         return cls(Redis.from_pool(pool), lane_key(lane), partitions)
 
     async def close(self) -> None:
-        if self._reads is not None:
-            await self._reads.close()
+        for pipe in (self._reads, self._seals):
+            if pipe is not None:
+                await pipe.close()
         await self.redis.aclose()
 
     async def connect(self, broken: Callable[[], None]) -> RedisAppender:
@@ -76,8 +79,9 @@ class RedisLog:
 
     async def _begin_anew(self) -> None:
         """Where one connection is dead, the others may be, too, and each would take its time to show it."""
-        if self._reads is not None:
-            self._reads.fail(LogUnavailable())
+        for pipe in (self._reads, self._seals):
+            if pipe is not None:
+                pipe.fail(LogUnavailable())
         with suppress(*UNREACHABLE):
             await self.redis.connection_pool.disconnect(inuse_connections=False)
 
@@ -115,13 +119,17 @@ class RedisLog:
                     if self._reads is not None:
                         await self._reads.close()
                     self._reads = await self._pipe_for_reads()
-        pipe = self._reads
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await pipe.call(function, self._reads_run, *args)
-        except TimeoutError:
-            pipe.fail(LogUnavailable(f"Redis has not answered for {TIMEOUT_S:.0f} s; try again."))
-            raise LogUnavailable from None
+        return await _in_time(self._reads, TIMEOUT_S, function, self._reads_run, *args)
+
+    async def _seal_by_pipe(self, partition: int) -> Any:
+        """For a large batch takes long to come; that Redis is gone, an append notices before."""
+        if self._seals is None or self._seals.error is not None:
+            async with self._connecting:
+                if self._seals is None or self._seals.error is not None:
+                    if self._seals is not None:
+                        await self._seals.close()
+                    self._seals = await self._pipe(nothing)
+        return await _in_time(self._seals, SEAL_TIMEOUT_S, "seal", partition)
 
     async def facts(self) -> Facts:
         try:
@@ -163,7 +171,7 @@ class RedisLog:
         return life.decode()
 
     async def seal(self, partition: int) -> Batch | None:
-        answer = await self._call("seal", partition)
+        answer = await self._seal_by_pipe(partition)
         if answer is None:
             return None
         number, incarnation, sums, calls = answer
@@ -240,6 +248,15 @@ def trouble_of(info: dict[str, Any]) -> str | None:
 class CountersOfPartition(msgspec.Struct, gc=False):
     p: str
     c: list[str]
+
+
+async def _in_time(pipe: Pipe, timeout_s: float, function: str, *args: str | int | bytes) -> Any:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await pipe.call(function, *args)
+    except TimeoutError:
+        pipe.fail(LogUnavailable(f"Redis has not answered for {timeout_s:.0f} s; try again."))
+        raise LogUnavailable from None
 
 
 def _integer(text: str | bytes | None) -> int | None:

@@ -8,16 +8,19 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
 
+import node.log
 from cluster.ring import partition_of
-from node.errors import LogGap, LogUnrepaired
+from node.errors import LogGap, LogUnavailable, LogUnrepaired
 from node.log import RedisLog
 from node.ports import Appender, Fenced, Introduced, Log
 from node.settlement import SUM_MAX, Unsettled
 from tests.contract.conftest import PARTITIONS
+from tests.faults.proxy import Proxy
 from tests.twins.fakeredis import FakeRedisLog
 from tests.twins.log import MemoryLog
 
@@ -509,3 +512,30 @@ async def test_a_redis_that_was_repaired_as_another_is_not_read(log):
         await log.receipt(DAY, "x" * 16)
     await repaired(log)
     assert await sums_of(log, A) == Unsettled(1, None, None, None)
+
+
+@pytest.mark.redis
+async def test_a_seal_may_take_longer_than_any_other_call_unless_the_connection_is_dead(node_redis_url, monkeypatch):
+    """A large batch given up each time could never be settled."""
+    monkeypatch.setattr(node.log, "TIMEOUT_S", 1.0)
+    parts = urlsplit(node_redis_url)
+    proxy = await Proxy(parts.hostname or "", parts.port or 0).start()
+    log = RedisLog.open(node_redis_url.replace(f":{parts.port}", f":{proxy.port}"), 0, PARTITIONS)
+    appender = await appender_of(log)
+    await appender.append("n1", 1, payload({A: 1}))
+    assert await log.seal(part_of(B)) is None
+    proxy.delay_s = 2.0
+    assert (await log.seal(part_of(A))).sums == {A: 1}
+    with pytest.raises(LogUnavailable):
+        await log.drop(part_of(A), 1, [])
+    proxy.silent = True
+    async with asyncio.timeout(20):
+        sealing = asyncio.create_task(log.seal(part_of(A)))
+        await asyncio.sleep(0)
+        with pytest.raises(LogUnavailable):
+            await log.connect(lambda: None)
+        with pytest.raises(LogUnavailable):
+            await sealing
+    await appender.close()
+    await log.close()
+    await proxy.stop()

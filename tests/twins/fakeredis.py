@@ -57,5 +57,8 @@ class FakeRedisLog(RedisLog):
     async def _read_by_pipe(self, function: str, *args: str | int | bytes) -> Any:
         return await self._call(function, RUN, *args)
 
+    async def _seal_by_pipe(self, partition: int) -> Any:
+        return await self._call("seal", partition)
+
     async def connect(self, broken: Callable[[], None]) -> FakeAppender:  # type: ignore[override]
         return FakeAppender(self)
