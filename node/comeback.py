@@ -37,7 +37,7 @@ from node.errors import LogUnavailable, Misconfigured
 from node.keep import Keep, settled_parts
 from node.payload import ids_of, told
 from node.points import reach
-from node.ports import Appender, Facts, Fenced, Log, RememberedId, Step, Store
+from node.ports import Appender, Facts, Fenced, Log, Meter, RememberedId, Step, Store
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +79,14 @@ class Comeback:
         self,
         log: Log,
         store: Store,
+        meter: Meter,
         lane: int,
         name: str,
         alive: Callable[[], Awaitable[frozenset[str]]],
         lease_s: float,
         now: Callable[[], float],
     ) -> None:
-        self._log, self._store, self._lane, self._name = log, store, lane, name
+        self._log, self._store, self._meter, self._lane, self._name = log, store, meter, lane, name
         self._alive, self._now = alive, now
         self._enlisted = False
         self._absent = Absence(lease_s)  # of writers that are waited for
@@ -94,6 +95,7 @@ class Comeback:
         self._found: Found | None = None  # the Redis to which it has
         self.replayed = 0  # calls that had to be made again
         self.lost = 0  # ... and that could not be, for they were no longer kept
+        self._lost_up_to = 0  # number of the last call that was no longer kept and is in `lost`
 
     async def run(
         self,
@@ -224,6 +226,7 @@ class Comeback:
             call.answered(" ".join([answer, *outcomes.get(call.number, ())]))  # the last word on an operation counts
         if calls:
             self.replayed += len(calls)
+            self._meter.count("redis.calls_made_again", len(calls))
             log.warning("Redis went back in time: %d calls were made again", len(calls))
 
     async def _made_again(
@@ -238,18 +241,25 @@ class Comeback:
     def _note_refused(self, number: int, answer: str) -> None:
         """A call that was answered long ago: its increments were acknowledged, so nothing of it should be refused."""
         if answer.strip("r0123456789 "):
-            self.lost += 1
+            self._count_lost(1)
             log.error("Redis went back in time, and takes no more all of call %d of %s: %s", number, self._name, answer)
 
     def _report_lost(self, given_up: int, known: int) -> None:
+        """Each call once, however often Redis goes back to before it."""
+        known = max(known, self._lost_up_to)
         if given_up > known:
-            self.lost += given_up - known
+            self._lost_up_to = given_up
+            self._count_lost(given_up - known)
             log.error(
                 "Redis went back in time by more than is kept: calls %d to %d of %s are lost unless settled",
                 known + 1,
                 given_up,
                 self._name,
             )
+
+    def _count_lost(self, calls: int) -> None:
+        self.lost += calls
+        self._meter.count("redis.calls_lost", calls)
 
     def _report_unknown(self, known: int, kept_from: int) -> None:
         """Calls that Redis forgot, and that were let go since Postgres has them: their ids cannot be put back."""

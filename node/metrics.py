@@ -20,6 +20,8 @@ Count = Literal[
     "api.unauthorized",  # 401: no valid token
     "api.forbidden",  # 403: a token that may not do that
     "api.unavailable",  # 503
+    "redis.calls_made_again",  # Redis went back in time: calls of this node that were put back
+    "redis.calls_lost",  # ... and that could not be
 ]
 Timing = Literal["kv.dist.sync_to_db"]  # ms that one settling of the owned partitions took
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cluster.agent import Agent
+from node.comeback import Comeback
 from node.health import Health
 from node.settler import Settler
 
 
-def overview(agent: Agent, health: Health, settler: Settler, partitions: int) -> dict[str, object]:
+def overview(agent: Agent, health: Health, settler: Settler, comeback: Comeback, partitions: int) -> dict[str, object]:
     view, member = agent.view, agent.member
     ring = view.ring(partitions)
     members = [
@@ -29,4 +30,5 @@ def overview(agent: Agent, health: Health, settler: Settler, partitions: int) ->
         "members": members,
         "partitions": {"count": partitions, "owned": sorted(agent.owned)},
         "settling": {"trouble": settler.trouble, "went_back": sorted(settler.went_back)},
+        "redis_went_back": {"calls_made_again": comeback.replayed, "calls_lost": comeback.lost},
     }

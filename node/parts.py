@@ -91,7 +91,9 @@ class Parts:
         self.meter = StatsdMeter(config.statsd, config.statsd_prefix)
         self.agent = Agent(registry, member, config.partitions, self._changed, monotonic)
         self.pulse = Pulse(config.postgres_dsn)
-        self.comeback = Comeback(redis_log, store, LANE, member.id, self._alive, config.lease_ms / 1000, monotonic)
+        self.comeback = Comeback(
+            redis_log, store, self.meter, LANE, member.id, self._alive, config.lease_ms / 1000, monotonic
+        )
         self.writer = self._new_writer(redis_log, windows)
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
@@ -211,7 +213,7 @@ class Parts:
             self._door.key_required = namespace.idempotency_key_required
 
     def _describe(self) -> dict[str, object]:
-        return overview(self.agent, self.health, self.settler, self._config.partitions)
+        return overview(self.agent, self.health, self.settler, self.comeback, self._config.partitions)
 
 
 def _member(config: Config, url: str, ops_url: str) -> Member:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.local_cluster import DEADLINE_S, Up, until
-from tests.chaos.test_kill import stored
+from tests.chaos.test_kill import cluster_as_seen_by, stored
 from tests.conftest import Servers
 from tests.faults.stores import OwnRedis
 
@@ -68,4 +68,7 @@ def test_a_redis_cut_back_by_what_was_acknowledged_loses_and_doubles_nothing(
         with urllib.request.urlopen(f"{state['public_url']}/increment/k{key}", timeout=10) as answer:
             values.append(json.load(answer)[f"k{key}"])
     assert values == [sum(range(key, 400, 7)) for key in range(7)]
+    went_back = [cluster_as_seen_by(node)["redis_went_back"] for node in up.state()["nodes"]]
+    assert settled_meanwhile or sum(each["calls_made_again"] for each in went_back) > 0
+    assert sum(each["calls_lost"] for each in went_back) == 0
     assert up.stop() == 0

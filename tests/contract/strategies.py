@@ -88,7 +88,7 @@ def counted_in_redis(namespace: Namespace, stack: AsyncExitStack, log: Log, stor
         name = f"n{len(alive)}-{secrets.token_hex(3)}"
         alive.add(name)
         windows, halves = Windows(), Halves(store)
-        comeback = Comeback(log, store, 0, name, living, 0.3, monotonic)
+        comeback = Comeback(log, store, MemoryMeter(), 0, name, living, 0.3, monotonic)
         keep = Keep(60.0, 10**9)
         writer = Writer(log, comeback, keep, name, PARTITIONS, windows, monotonic, DEADLINE_S)
         reader = Reader(log, halves, monotonic, DEADLINE_S)

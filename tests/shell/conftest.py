@@ -40,7 +40,7 @@ class World:
     def writer(self, name: str = "n1", lease_s: float = 0.3, bytes_max: int = 10**9, **settings: Any) -> Writer:
         """A writer whose node holds a lease until it is taken out of `alive`."""
         self.alive.add(name)
-        comeback = Comeback(self.log, self.store, 0, name, self._alive, lease_s, monotonic)
+        comeback = Comeback(self.log, self.store, self.meter, 0, name, self._alive, lease_s, monotonic)
         keep = Keep(60.0, bytes_max)
         settings = {"windows": Windows(), "deadline_s": 5.0} | settings
         return Writer(self.log, comeback, keep, name, PARTITIONS, now=monotonic, **settings)

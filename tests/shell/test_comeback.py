@@ -29,6 +29,8 @@ async def test_acknowledged_increments_that_redis_forgot_are_put_back(world):
         world.log.crash(back_to=before)
         await counted(writer, value=10_000)
         assert await world.value("default:a") == 11_111
+        assert world.meter.counts["redis.calls_made_again"] == writer._comeback.replayed >= 3
+        assert world.meter.counts["redis.calls_lost"] == writer._comeback.lost == 0
         await world.settler().settle(ALL)
     assert world.store.values == {"default:a": 11_111}
 
@@ -168,8 +170,12 @@ async def test_what_was_no_longer_kept_is_counted_as_lost(world, caplog):
             await counted(writer, value=1)
         world.log.crash(back_to=World().log.snapshot())
         await counted(writer, value=1)
-        assert writer._comeback.lost > 0
-        assert await world.value("default:a") == 21 - writer._comeback.lost
+        lost = writer._comeback.lost
+        assert lost == world.meter.counts["redis.calls_lost"] > 0
+        assert await world.value("default:a") == 21 - lost
+        world.log.crash(back_to=World().log.snapshot())
+        await counted(writer, value=1)
+        assert await world.value("default:a") == 22 - writer._comeback.lost, "what was lost before is counted once"
     assert "are lost" in caplog.text
 
 
@@ -510,7 +516,7 @@ class Registry:
 async def test_a_writer_is_struck_only_after_a_lease_in_which_it_could_be_seen(world):
     """Redis goes away again before those who live have renewed their leases, for longer than one lasts."""
     now, registry, keep = [0.0], Registry(), Keep(60.0, 10**9)
-    comeback = Comeback(world.log, world.store, 0, "n2", registry.alive, 3.0, lambda: now[0])
+    comeback = Comeback(world.log, world.store, world.meter, 0, "n2", registry.alive, 3.0, lambda: now[0])
     await world.store.enlist(0, "n1")
 
     async def come_back() -> None:
@@ -536,7 +542,7 @@ async def test_a_writer_is_struck_only_after_a_lease_in_which_it_could_be_seen(w
 
 async def test_who_died_long_ago_is_struck_once_it_was_looked_for_all_the_while(world):
     now, registry = [0.0], Registry()
-    comeback = Comeback(world.log, world.store, 0, "n2", registry.alive, 3.0, lambda: now[0])
+    comeback = Comeback(world.log, world.store, world.meter, 0, "n2", registry.alive, 3.0, lambda: now[0])
     await world.store.enlist(0, "n1")
     await comeback.tidy()
     registry.away = True

@@ -81,7 +81,7 @@ class Node:
     def _build(self, log: SimLog, store: SimStore) -> None:
         settings, now, windows, halves = self.around.settings, self.loop.time, Windows(), Halves(store)
         self.meter = MemoryMeter()
-        self.comeback = Comeback(log, store, 0, self.name, self._alive, LEASE_S, now)
+        self.comeback = Comeback(log, store, self.meter, 0, self.name, self._alive, LEASE_S, now)
         keep = Keep(settings.horizon_s, settings.bytes_max)
         self.writer = Writer(log, self.comeback, keep, self.name, PARTITIONS, windows, now, settings.deadline_s)
         self.reader = Reader(log, halves, now, settings.deadline_s)
