@@ -1,51 +1,30 @@
-"""`python -m node`: one node, configured by TALLY_* variables or a TOML file."""
+"""`python3 -m node`: one node, configured by TALLY_* variables or a TOML file. What it does is in `cli.py`.
+
+Only the standard library is imported here, so that a Python without Tally's libraries is told so and what to do.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sys
-from tomllib import TOMLDecodeError
 
-import uvloop
-from pydantic import ValidationError
-
-from node import app, config, points
-from node.errors import Misconfigured
-from node.logs import set_up
+OURS = ("cluster", "node")
+MISSING = """\
+python3 -m node: this Python has no {name}, which a node needs. In a clone of Tally either
+  python3 -m cluster --help                  makes .venv there, and then .venv/bin/python -m node
+  pip install .                              in a venv of your own"""
 
 
 def main() -> int:
-    """Exit code: 0 after a drain, 2 for settings that cannot be used, 3 for stores that cannot, 1 for anything else."""
+    """Exit code: 2 where a library is missing; else `cli.main`'s."""
     try:
-        settings = config.load(sys.argv[1] if len(sys.argv) > 1 else None)
-    except ValidationError as error:
-        for problem in error.errors():
-            print(f"TALLY_{str(problem['loc'][0]).upper()}: {problem['msg']}", file=sys.stderr)
+        from node.cli import main as run
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in OURS:
+            raise
+        print(MISSING.format(name=name), file=sys.stderr)
         return 2
-    except (OSError, TOMLDecodeError) as error:
-        print(f"the settings file {sys.argv[1]} cannot be read: {error}", file=sys.stderr)
-        return 2
-    secrets = config.secrets_of(settings.redis_url, settings.postgres_dsn)
-    set_up(settings.log_format, settings.log_level, secrets)
-    points.arm(settings.kill_point)
-    log = logging.getLogger("node")
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(app.run(settings))
-    except Exception as error:  # whatever it is, the process ends, and its last line says why
-        cause = root_of(error)
-        expected = isinstance(cause, Misconfigured | OSError)
-        log.error("%s", cause, exc_info=None if expected else error)
-        return 3 if isinstance(cause, Misconfigured) else 1
-    return 0
-
-
-def root_of(error: Exception) -> Exception:
-    """The first of what a task group gathered."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    return run()
 
 
 if __name__ == "__main__":

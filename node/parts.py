@@ -87,13 +87,11 @@ class Parts:
         self._config, self._registry, self._drain = config, registry, drain
         member = _member(config, *sockets.urls(host))
         windows = Windows(config.idempotency_window_s, config.request_id_window_s)
-        deadline_s = config.deadline_ms / 1000
+        deadline_s, lease_s = config.deadline_ms / 1000, config.lease_ms / 1000
         self.meter = StatsdMeter(config.statsd, config.statsd_prefix)
         self.agent = Agent(registry, member, config.partitions, self._changed, monotonic)
         self.pulse = Pulse(config.postgres_dsn)
-        self.comeback = Comeback(
-            redis_log, store, self.meter, LANE, member.id, self._alive, config.lease_ms / 1000, monotonic
-        )
+        self.comeback = Comeback(redis_log, store, self.meter, LANE, member.id, self._alive, lease_s, monotonic)
         self.writer = self._new_writer(redis_log, windows)
         halves = Halves(store)
         self.reader = Reader(redis_log, halves, monotonic, deadline_s)
