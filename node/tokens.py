@@ -23,7 +23,7 @@ Scope = Literal["read", "increment", "write", "admin"]
 INCLUDED: dict[Scope, frozenset[Scope]] = {  # what else each may
     "read": frozenset(("read",)),
     "increment": frozenset(("increment",)),
-    "write": frozenset(("increment", "write")),  # and take off: resets, reversals
+    "write": frozenset(("increment", "write")),  # and take off: resets
     "admin": frozenset(get_args(Scope)),
 }
 ALL = "*"  # every namespace, those to come too

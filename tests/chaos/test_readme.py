@@ -1,5 +1,5 @@
 """Every command of the README that needs no container, run as it stands there, on a fresh copy of the tree and the port
-it names. tests/compose runs the others.
+it names. tests/compose runs the others, and ELSEWHERE names who runs those that take long.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from cluster.local import guard
 from cluster.local.folder import Folder
 from cluster.local.ports import is_free
 from tests.chaos.local_cluster import DEADLINE_S, ROOT, until
-from tests.readme import COMMANDS, take, with_output
+from tests.readme import COMMANDS, INLINE, take, with_output
 
 PORT = 3333
+ELSEWHERE = {
+    "python3 -m cluster test": ".ci/run",
+    "python3 -m cluster attack --chaos --duration 60": "tests/chaos/test_attack.py",
+    "python3 -m cluster bench": "tests/bench",
+}
 
 
 class Clone:
@@ -36,10 +41,10 @@ class Clone:
             if (ROOT / name).is_file():
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.path / name)
-        (path / "bin").mkdir()
-        python = path / "bin" / "python3"
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        python.chmod(0o755)
+        for python in (path / "bin" / "python3", self.path / ".venv" / "bin" / "python"):
+            python.parent.mkdir(parents=True)
+            python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+            python.chmod(0o755)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
         self.environment["PATH"] = f"{path / 'bin'}:{self.environment['PATH']}"
         self.folder = Folder(self.path / ".tally")
@@ -83,7 +88,7 @@ def test_the_test_command_is_the_one_that_the_check_runs():
 @pytest.mark.postgres
 @pytest.mark.nginx
 def test_every_command_does_what_is_written_beside_it(clone: Clone, tmp_path: Path) -> None:
-    ran = ["python3 -m cluster test"]
+    ran = list(ELSEWHERE)
 
     def command(prefix: str) -> str:
         ran.append(take(prefix))
@@ -92,22 +97,29 @@ def test_every_command_does_what_is_written_beside_it(clone: Clone, tmp_path: Pa
     up = clone.start(command("python3 -m cluster up"), tmp_path / "up.log")
     try:
         until(lambda: '"public_url"' in (tmp_path / "up.log").read_text() or up.poll() is not None, "up")
-        for curl, output in with_output("curl"):
+        for curl, output in [*with_output("curl"), *with_output("operations=")]:
             answer = clone.run(curl)
             assert answer.returncode == 0, answer.stderr
             lines = [line.lower() for line in answer.stdout.splitlines()]
             for line in output:
                 assert line.lower() in lines
             ran.append(curl)
-        attack = clone.start(command("python3 -m cluster attack"), tmp_path / "attack.log")
+        audited = clone.run(command("python3 -m cluster attack --namespace"))
+        assert audited.returncode == 0, audited.stdout + audited.stderr
+        attack = clone.start(command("python3 -m cluster attack --rate"), tmp_path / "attack.log")
         until(lambda: "acknowledged" in (tmp_path / "attack.log").read_text(), "the load has begun")
         killed = clone.run(command("python3 -m cluster kill"))
         assert killed.returncode == 0, killed.stderr
         assert "n2" in clone.run(command("python3 -m cluster status")).stdout
         assert attack.wait(DEADLINE_S + 30) == 0, (tmp_path / "attack.log").read_text()
+        pause, drain = (command(f"python3 -m cluster {name} n1") for name in ("pause", "drain"))
+        for line in (pause, "python3 -m cluster add", drain):
+            told = clone.run(line)
+            assert told.returncode == 0, told.stdout + told.stderr
+        assert "TALLY_PORT" in clone.run(command(".venv/bin/python")).stdout
         state = json.loads(clone.folder.state.read_text())
     finally:
         up.send_signal(signal.SIGTERM)
         assert up.wait(DEADLINE_S) == 0
     until(lambda: not guard.members(state["guard"]), "nothing is left")
-    assert sorted(set(ran)) == sorted(set(COMMANDS)), "a command of the README is not tried here"
+    assert sorted(set(ran)) == sorted({*COMMANDS, *INLINE}), "a command of the README is not tried here"
