@@ -19,6 +19,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres, pyte
 
 KEYS = 2000  # so many that every partition has some, soon
 CLIENTS = 12
+# What is required: others settle what a killed node owned within a lease and a second (4 s by default), and no request
+# fails at 500 a second. The rate is what the machine gives, and a busy one may take longer.
+TAKEN_OVER_S = int(LEASE_MS) / 1000 + 1.0
+SLACK_S = 20.0
 
 
 def settled(dsn: str) -> dict[int, int]:
@@ -53,6 +57,7 @@ def test_a_killed_node_fails_no_request_and_others_settle_its_partitions(up: Up)
 
         until(taken_over, "others settle what it owned")
         took = time.monotonic() - died
+        assert took < TAKEN_OVER_S + SLACK_S
         assert up.node("n2")["pid"] in (dead["pid"], None), "it was started again before the others took over"
         running.more(500)
         rate = (running.acknowledged - acknowledged) / (time.monotonic() - began)
