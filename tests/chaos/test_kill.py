@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos.local_cluster import LEASE_MS, Up, until
 from tests.conftest import Servers
+from tests.faults.load import load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.redis, pytest.mark.postgres]
 
@@ -101,21 +102,22 @@ def test_every_acknowledged_value_is_in_postgres_after_sigterm(up: Up, servers: 
 def test_every_acknowledged_value_is_in_postgres_after_all_nodes_and_redis_were_killed(
     up: Up, servers: Servers, postgres_dsn: str
 ) -> None:
+    """Under load. Nothing is settled before; the clients try until the new nodes answer."""
     up.environment |= {"TALLY_FLUSH_INTERVAL_MS": HOUR_MS, "TALLY_POSTGRES_DSN": postgres_dsn}
-    up.start("--nodes", "3").ready()
-    for value in range(1, 51):
-        up.increment(value)
-    group, pids = up.everyone()
-    for node in up.state()["nodes"]:
-        os.kill(node["pid"], signal.SIGKILL)
-    os.kill(up.pid_of("redis-server"), signal.SIGKILL)
-    up.signal_launcher(signal.SIGKILL)
-    assert up.process is not None
-    up.process.wait()
-    up.until_nothing_is_left(group, pids)
-    assert stored(postgres_dsn).get("a", 0) < sum(range(1, 51))
-    up.start("--nodes", "3").ready()
-    assert up.value() == sum(range(1, 51))
-    until(
-        lambda: stored(postgres_dsn) == {"a": sum(range(1, 51))}, "what was left in Redis is settled by the new nodes"
-    )
+    with load(up.start("--nodes", "3").ready()["public_url"]) as running:
+        running.more(200)
+        group, pids = up.everyone()
+        for node in up.state()["nodes"]:
+            os.kill(node["pid"], signal.SIGKILL)
+        os.kill(up.pid_of("redis-server"), signal.SIGKILL)
+        up.signal_launcher(signal.SIGKILL)
+        assert up.process is not None
+        up.process.wait()
+        up.until_nothing_is_left(group, pids)
+        acknowledged = running.acknowledged
+        assert sum(stored(postgres_dsn).values()) == 0, "all of it is in Redis only"
+        up.environment["TALLY_FLUSH_INTERVAL_MS"] = "200"
+        running.urls[:] = [up.start("--nodes", "3").ready()["public_url"]]
+        running.more(100)
+    assert running.acknowledged > acknowledged >= 200
+    running.is_exact(running.urls[0], postgres_dsn)

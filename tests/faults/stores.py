@@ -68,6 +68,11 @@ class OwnRedis(Own):
             for name, value in settings.items():
                 redis.config_set(name.replace("_", "-"), value)
 
+    def batches(self) -> list[bytes]:
+        """The keys of batches (node/log.lua), open and sealed."""
+        with Redis.from_url(self.url) as redis:
+            return list(redis.scan_iter("*:b:*"))
+
     @property
     def port(self) -> int:
         return urlsplit(self.url).port or 0

@@ -50,11 +50,18 @@ def test_while_postgres_is_away_increments_go_on_and_are_settled_afterwards(net:
     net.is_exact(running)
 
 
-def test_a_full_redis_refuses_counts_nothing_of_it_and_recovers(net: Net) -> None:
+def test_a_full_redis_refuses_counts_nothing_of_it_settles_on_and_recovers(net: Net) -> None:
     with load(*net.urls) as running:
-        running.more(50)
-        net.redis.config(maxmemory=1)
+
+        def full_with_increments() -> bool:
+            net.redis.config(maxmemory=0)
+            running.more(10)
+            net.redis.config(maxmemory=1)
+            return bool(net.redis.batches())
+
+        until(full_with_increments, "it is full, and holds increments that are not settled")
         until(lambda: running.answers["503 counted False"] >= 50, "writes are refused")
+        until(lambda: not net.redis.batches(), "they are settled, and their memory is free")
         net.redis.config(maxmemory=0)
         running.more(50)
     assert running.answers["503 counted unknown"] == 0, "a full Redis refuses before anything is counted"

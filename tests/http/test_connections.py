@@ -137,6 +137,21 @@ async def test_a_client_that_leaves_right_after_the_body_is_counted_once_or_not_
         assert await front.value(name) == 5
 
 
+async def test_a_client_that_repeats_without_a_key_counts_twice_if_the_first_had_counted(
+    front: Front, key: str
+) -> None:
+    async with front.connect() as connection:
+        await connection.send(post(increment(key, 5)))
+        give_up_at = time.monotonic() + 60
+        while await front.value(key) != 5:  # it has counted, and the client leaves without its answer
+            assert time.monotonic() < give_up_at
+            await asyncio.sleep(0.01)
+    front.ledger.count(key, 5)
+    assert (await front.ask(post(increment(key, 5)))).status == 204
+    front.ledger.count(key, 5)
+    assert await front.value(key) == 10
+
+
 async def test_a_trailer_is_no_header(node: Front) -> None:
     body = increment("trailer")
     head = (

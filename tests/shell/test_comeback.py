@@ -126,6 +126,25 @@ async def test_a_writer_that_died_is_waited_for_no_longer_than_a_lease(world):
         assert await world.value("default:a") == 111
 
 
+async def test_what_a_dead_writer_wrote_and_redis_forgot_is_lost_and_the_log_names_the_writer_only(world, caplog):
+    """The one hole: nobody is left who knows what that was, so it is in no count, and a repeat of it counts."""
+    one, two = world.writer("n1"), world.writer("n2")
+    async with running(two):
+        async with running(one):
+            await counted(two, value=1)
+            before = world.log.snapshot()
+            await counted(one, value=5, idempotency_key="x")
+        world.alive.discard("n1")
+        world.log.crash(back_to=before)
+        await counted(two, value=10)
+        assert await world.value("default:a") == 11
+        assert two._comeback.lost == world.meter.counts["redis.calls_lost"] == 0
+        await counted(two, value=5, idempotency_key="x")
+        assert await world.value("default:a") == 16
+    assert "no longer waiting for n1: without a lease" in caplog.text
+    assert "are lost" not in caplog.text
+
+
 async def test_a_writer_that_was_struck_must_start_anew(world):
     one, two = world.writer("n1"), world.writer("n2")
     async with running(two):
