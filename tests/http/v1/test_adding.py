@@ -136,6 +136,12 @@ async def test_the_terms_of_a_namespace_hold(direct: Asking, ops: Front) -> None
     assert (await strict.reset("a", Idempotency_Key="r")).status == 200
 
 
+async def test_an_increment_that_is_out_of_bounds_founds_its_namespace_too(direct: Asking, ops: Front) -> None:
+    new = replace(direct, ns=f"beyond-{direct.ns}")
+    assert (await new.add("a", 2, max=1)).status == 409
+    assert (await ops.ask(request("GET", f"/namespaces/{new.ns}"))).status == 200
+
+
 async def test_only_a_good_increment_founds_a_namespace(direct: Asking, ops: Front) -> None:
     new = replace(direct, ns=f"new-{direct.ns}")
     for answer in (
