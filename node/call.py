@@ -216,7 +216,7 @@ def digest_of(increment: Increment) -> str:
 
 
 def form_call(number: int, inbox: deque[Part], partitions: int, windows: Windows) -> Call:
-    """Takes what one call may hold from the front of the inbox; from an empty one a call that only shows life."""
+    """Takes what one call may hold from the front of the inbox; from an empty one a call without content."""
     sums: dict[str, int] = {}
     keyed: list[Increment] = []
     decided: list[Decided] = []

@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 CALLS_IN_FLIGHT = 2  # one alone leaves the node idle half of the time; log.lua remembers as many answers
 ANSWER_TIMEOUT_S = 5.0  # a Redis that is silent for so long counts as gone: the calls are made again
 SWEEP_INTERVAL_S = 0.1
-SIGN_OF_LIFE_S = 300.0  # an idle writer makes an empty call, or Redis would forget its name
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 REFUSED_PAUSE_S = 0.1
 STARTING = "This node has not reached Redis yet; try again."
@@ -74,7 +73,7 @@ class Writer:
         self._broken = asyncio.Event()  # the connection, or what was known of the Redis behind it
         self._room = True  # whether another call may be sent
         self._closed = False
-        self._sign_due, self._alive_at = False, now()
+        self._probe_due = False  # an empty call, by which an idle writer learns that Redis takes calls again
         self.name = name  # new at every start: a restarted node's call 1 must not be taken for an old one
         self.trouble: str | None = STARTING  # why nothing is being written; None when all is well
 
@@ -203,7 +202,7 @@ class Writer:
                     raise
                 self._in_trouble(error)
                 await asyncio.sleep(REFUSED_PAUSE_S)
-                self._sign_due = True  # or an idle node would not learn that Redis takes calls again
+                self._probe_due = True
             finally:
                 for _, answer in sent:
                     answer.cancel()
@@ -219,7 +218,7 @@ class Writer:
                 self._done(call, answer.result())
                 self.trouble = None
                 sent.popleft()
-            while len(sent) < CALLS_IN_FLIGHT and (again or self._inbox or self._sign_due):
+            while len(sent) < CALLS_IN_FLIGHT and (again or self._inbox or self._probe_due):
                 call = again.popleft() if again else self._form()
                 sent.append((call, self._send(appender, call)))
             self._room = len(sent) < CALLS_IN_FLIGHT
@@ -239,7 +238,7 @@ class Writer:
 
     def _form(self) -> Call:
         self._last += 1
-        self._sign_due, self._alive_at = False, self._now()
+        self._probe_due = False
         call = form_call(self._last, self._inbox, self._partitions, self._windows)
         self._waiting -= sum(part.weight for part in call.parts)
         self._flight.append(call)
@@ -271,11 +270,7 @@ class Writer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            now = self._now()
-            self._expire(now)
-            if now - self._alive_at > SIGN_OF_LIFE_S and not self._flight:
-                self._sign_due = True
-                self._work.set()
+            self._expire(self._now())
 
     def _expire(self, now: float) -> None:
         while self._inbox and self._inbox[0].deadline <= now:

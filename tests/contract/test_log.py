@@ -464,7 +464,7 @@ async def test_counters_may_hold_any_text(log):
     await appender.close()
 
 
-async def test_a_call_without_content_only_shows_life(log):
+async def test_a_call_without_content_only_has_a_number(log):
     appender = await appender_of(log)
     assert await appender.append("n1", 1, payload()) == ""
     assert (await log.introduce("n1", 0)).last == 1

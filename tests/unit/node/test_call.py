@@ -165,7 +165,7 @@ def test_a_call_stands_for_a_bounded_number_of_increments_of_one_counter() -> No
     assert [len(call.parts) for call in calls_of(inbox)] == [PARTS_MAX, 1]
 
 
-def test_an_empty_inbox_makes_a_call_that_only_shows_life() -> None:
+def test_an_empty_inbox_makes_a_call_without_content() -> None:
     call = form_call(7, deque(), PARTITIONS, WINDOWS)
     assert (call.number, call.parts, call.plain) == (7, [], [])
     assert run([form_call(1, deque(), PARTITIONS, WINDOWS)]) == {}
@@ -233,7 +233,7 @@ def test_an_ids_digest_is_short_and_depends_on_counter_and_id_only(asked: list[I
 def test_a_proxys_request_id_is_never_taken_for_a_clients_key() -> None:
     own, proxys = Increment("default:a", 1, "x"), Increment("default:a", 1, "x", short_lived=True)
     assert digest_of(own) != digest_of(proxys)
-    assert (WINDOWS.of(own), WINDOWS.of(proxys)) == (86_400, 60)
+    assert (WINDOWS.of(own), WINDOWS.of(proxys)) == (86_400, -60), "each kind has windows of its own"
 
 
 @pytest.mark.parametrize(("counter", "id_"), [("default:a", "b"), ("default:", "ab"), ("default:ab", "")])
