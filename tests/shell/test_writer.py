@@ -173,7 +173,7 @@ async def test_a_redis_of_another_cluster_ends_the_node(world):
 
 async def test_a_redis_that_cannot_keep_the_promise_is_not_written_to(world):
     world.log.trouble = "Redis has no append-only file"
-    async with running(writer := world.writer(deadline_s=0.2)):
+    async with running(writer := world.writer(deadline_s=1.0)):
         with pytest.raises(Unavailable):
             await writer.add(increment())
         assert writer.trouble == "Redis has no append-only file"
