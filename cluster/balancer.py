@@ -5,6 +5,8 @@ here takes it out for good, and lets new ones in. Both need a reload of nginx, a
 connections: a client that sends a POST on one at that moment sees a reset. So a reload is announced first.
 The file `closing-<generation>` makes nginx answer `Connection: close`; after `announce_ms` every connection
 in use has been given up by its client. Then nginx is reloaded, and its new workers look for the next file.
+nginx decides that when a request begins: one that began before, and hangs at a node that is paused, is answered
+without it. So where a node is gone that did not say so, the announcement lasts longer by `HANGING_MS`.
 With nobody behind it nginx keeps no connection at all: the reload for the first member is not announced.
 
 A view is not always the truth: members that Redis may only have forgotten are kept for a while (`upstreams.py`).
@@ -25,7 +27,7 @@ from typing import Protocol
 
 from cluster.errors import ClusterError
 from cluster.subprocesses import communicate
-from cluster.upstreams import NOBODY, Patience, addresses, servers_of, text_of
+from cluster.upstreams import NOBODY, Patience, address, addresses, servers_of, text_of
 from cluster.view import View
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parent.parent / "nginx.conf"
 MAX_OPEN_FILES = 32768  # twice nginx.conf's worker_connections: a client's and a node's
 PATIENCE_MS = 2000  # twice as long as a member takes to beat again: a third of a lease, or a beat that timed out
+HANGING_MS = 2500  # nginx.conf's proxy_read_timeout: so long a request may hang at a node that is paused
 KEPT_GENERATIONS = 16  # longer than old workers live (worker_shutdown_timeout)
 TEST_TIMEOUT_S = 10.0
 
@@ -58,6 +61,7 @@ class Balancer:
         announce_ms: int = 1000,
         min_reload_ms: int = 1000,
         patience_ms: int = PATIENCE_MS,
+        hanging_ms: int = HANGING_MS,
         conf: Path = CONF,
     ) -> None:
         """`host` empty listens on every IPv4 address; `announce_ms` 0 reloads without announcing it."""
@@ -65,7 +69,7 @@ class Balancer:
         self.port = port
         self._nginx = nginx
         self._listen = f"{host}:{port}" if host else str(port)
-        self._announce_s = announce_ms / 1000
+        self._announce_s, self._hanging_s = announce_ms / 1000, hanging_ms / 1000
         self._min_reload_s = min_reload_ms / 1000
         self._patience = Patience(patience_ms / 1000)
         self._conf = conf
@@ -73,6 +77,7 @@ class Balancer:
         self._written = NOBODY  # what upstreams.conf says
         self._serving = False  # whether clients may be served by what nginx runs with
         self._untold = False  # whether there is something on disk that nginx may not have read
+        self._hangs = False  # whether requests may hang at a node that is taken out by that
         self._reloaded_at = float("-inf")
         self._complained: str | None = None
 
@@ -126,6 +131,8 @@ class Balancer:
         view = await registry.view()
         servers = self._patience.servers(servers_of(self._written), view, time.monotonic())
         if text_of(servers) != self._written:
+            said = {*servers, *(address(member.url) for member in view.members)}
+            self._hangs = self._hangs or not said.issuperset(servers_of(self._written))
             await self._rewrite(text_of(servers))
         pid = self.pid
         if self._untold and pid is not None:
@@ -159,11 +166,11 @@ class Balancer:
         """Announce, wait, tell nginx. Where clients only got 503 there is nothing to announce."""
         if self._serving and self._announce_s > 0:
             self._closing(self._generation).touch()
-            await asyncio.sleep(self._announce_s)
+            await asyncio.sleep(self._announce_s + (self._hanging_s if self._hangs else 0.0))
         self._begin_generation()
         self._tell(pid)
         self._serving = self._written != NOBODY
-        self._untold, self._reloaded_at = False, time.monotonic()
+        self._untold, self._hangs, self._reloaded_at = False, False, time.monotonic()
 
     def _tell(self, pid: int) -> None:
         """Have nginx read its files again."""

@@ -147,6 +147,28 @@ async def test_nginx_is_told_once_of_each_change_and_after_an_announcement(tmp_p
         assert "closing-3" in (balancer.directory / "closing.conf").read_text()
 
 
+@pytest.mark.parametrize(
+    ("now", "hanging_ms", "least_s"),
+    [([], 1000, 0.5), ([member(2, "draining")], 600_000, 0.0)],
+    ids=["gone", "draining"],
+)
+async def test_what_may_hang_at_a_node_that_is_gone_is_waited_for(
+    tmp_path: Path, now: list[Member], hanging_ms: int, least_s: float
+) -> None:
+    """It was asked for before the announcement, so its answer keeps its connection."""
+    balancer = Balancer(tmp_path / "nginx", 3333, ACCEPTS, announce_ms=1, min_reload_ms=1, hanging_ms=hanging_ms)
+    balancer.prepare()
+    members = Members(member(1), member(2))
+    async with a_master(balancer, tmp_path / "heard") as heard, following(balancer, members):
+        await until(lambda: heard() == 1)
+        members.now = view(member(1), *now)
+        await until((balancer.directory / "closing-2").exists)
+        announced_at = asyncio.get_running_loop().time()
+        await until(lambda: heard() == 2)
+        assert asyncio.get_running_loop().time() - announced_at >= least_s
+        assert servers(balancer) == ["1"]
+
+
 async def test_an_nginx_that_was_starting_when_the_members_came_is_told_later(tmp_path: Path) -> None:
     balancer = Balancer(tmp_path / "nginx", 3333, ACCEPTS, announce_ms=10, min_reload_ms=1)
     balancer.prepare()
