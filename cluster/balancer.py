@@ -27,7 +27,7 @@ from typing import Protocol
 
 from cluster.errors import ClusterError
 from cluster.subprocesses import communicate
-from cluster.upstreams import NOBODY, Patience, address, addresses, servers_of, text_of
+from cluster.upstreams import NOBODY, Patience, addresses, gone, servers_of, text_of
 from cluster.view import View
 
 log = logging.getLogger(__name__)
@@ -129,10 +129,10 @@ class Balancer:
         """
         await asyncio.sleep(self._pause_s())  # first, so that what is written is what was just seen
         view = await registry.view()
-        servers = self._patience.servers(servers_of(self._written), view, time.monotonic())
+        told = servers_of(self._written)
+        servers = self._patience.servers(told, view, time.monotonic())
         if text_of(servers) != self._written:
-            said = {*servers, *(address(member.url) for member in view.members)}
-            self._hangs = self._hangs or not said.issuperset(servers_of(self._written))
+            self._hangs = self._hangs or not gone(told, view).issubset(servers)
             await self._rewrite(text_of(servers))
         pid = self.pid
         if self._untold and pid is not None:

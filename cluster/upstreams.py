@@ -68,6 +68,11 @@ def servers_of(text: str) -> tuple[str, ...]:
 NOBODY = text_of(())
 
 
+def gone(told: Iterable[str], view: View) -> set[str]:
+    """Those among `told`, which nginx has, that are no members any more: who leaves in good order still is one."""
+    return set(told) - {address(member.url) for member in view.members}
+
+
 class Patience:
     """Who is to be in nginx at each look; remembers since when those are gone that it keeps there."""
 
@@ -81,9 +86,8 @@ class Patience:
 
     def servers(self, told: Iterable[str], view: View, now: float) -> tuple[str, ...]:
         """The ready members, and those among `told`, which nginx has, that may only be forgotten. Sorted."""
-        ready = addresses(view)
-        gone = set(told) - {address(member.url) for member in view.members}
-        self._doubtful = bool(gone) and (self._doubtful or len(gone) > 1 or not ready)
-        self._gone_since = {each: self._gone_since.get(each, now) for each in gone}
+        ready, missing = addresses(view), gone(told, view)
+        self._doubtful = bool(missing) and (self._doubtful or len(missing) > 1 or not ready)
+        self._gone_since = {each: self._gone_since.get(each, now) for each in missing}
         kept = (each for each, since in self._gone_since.items() if now - since < self._patience_s)
         return tuple(sorted({*ready, *kept})[:MAX_MEMBERS]) if self._doubtful else ready

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
@@ -24,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from cluster.functions import UNREACHABLE
 from cluster.ring import partition_of
 from node.errors import LogUnavailable
-from node.pipe import LIBRARY, Pipe, nothing, translated
+from node.pipe import LIBRARY, Pipe, Renewed, nothing, translated
 from node.points import reach
 from node.ports import Facts, Fenced, Introduced, RememberedId
 from node.settlement import Batch, Unsettled
@@ -48,10 +49,9 @@ class RedisLog:
         self.redis = redis
         self.key = key
         self._partitions = partitions
-        self._reads: Pipe | None = None
+        self._reads = Renewed(self._pipe_for_reads)
         self._reads_run = ""  # the run of the Redis that they are connected to
-        self._seals: Pipe | None = None
-        self._connecting = asyncio.Lock()
+        self._seals = Renewed(partial(self._pipe, nothing))
 
     @classmethod
     def open(cls, url: str, lane: int, partitions: int) -> RedisLog:
@@ -68,9 +68,8 @@ class RedisLog:
         return cls(Redis.from_pool(pool), lane_key(lane), partitions)
 
     async def close(self) -> None:
-        for pipe in (self._reads, self._seals):
-            if pipe is not None:
-                await pipe.close()
+        await self._reads.close()
+        await self._seals.close()
         await self.redis.aclose()
 
     async def connect(self, broken: Callable[[], None]) -> RedisAppender:
@@ -79,9 +78,8 @@ class RedisLog:
 
     async def _begin_anew(self) -> None:
         """Where one connection is dead, the others may be, too, and each would take its time to show it."""
-        for pipe in (self._reads, self._seals):
-            if pipe is not None:
-                pipe.fail(LogUnavailable())
+        self._reads.fail()
+        self._seals.fail()
         with suppress(*UNREACHABLE):
             await self.redis.connection_pool.disconnect(inuse_connections=False)
 
@@ -113,23 +111,12 @@ class RedisLog:
 
     async def _read_by_pipe(self, function: str, *args: str | int | bytes) -> Any:
         """For what is called all the time: a pool's connection would take one call at a time, and longer over each."""
-        if self._reads is None or self._reads.error is not None:
-            async with self._connecting:  # two callers need one connection
-                if self._reads is None or self._reads.error is not None:
-                    if self._reads is not None:
-                        await self._reads.close()
-                    self._reads = await self._pipe_for_reads()
-        return await _in_time(self._reads, TIMEOUT_S, function, self._reads_run, *args)
+        pipe = await self._reads.get()
+        return await _in_time(pipe, TIMEOUT_S, function, self._reads_run, *args)
 
     async def _seal_by_pipe(self, partition: int) -> Any:
         """For a large batch takes long to come; that Redis is gone, an append notices before."""
-        if self._seals is None or self._seals.error is not None:
-            async with self._connecting:
-                if self._seals is None or self._seals.error is not None:
-                    if self._seals is not None:
-                        await self._seals.close()
-                    self._seals = await self._pipe(nothing)
-        return await _in_time(self._seals, SEAL_TIMEOUT_S, "seal", partition)
+        return await _in_time(await self._seals.get(), SEAL_TIMEOUT_S, "seal", partition)
 
     async def facts(self) -> Facts:
         try:

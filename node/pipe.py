@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
@@ -113,6 +113,33 @@ class Pipe:
             waiting.set_exception(answer)
         else:
             waiting.set_result(answer)
+
+
+class Renewed:
+    """A pipe that many share, made when it is first needed, and anew once it is broken."""
+
+    def __init__(self, make: Callable[[], Awaitable[Pipe]]) -> None:
+        self._make = make
+        self._making = asyncio.Lock()
+        self._pipe: Pipe | None = None
+
+    async def get(self) -> Pipe:
+        """Errors: LogUnavailable."""
+        if self._pipe is None or self._pipe.error is not None:
+            async with self._making:  # two callers need one connection
+                if self._pipe is None or self._pipe.error is not None:
+                    await self.close()
+                    self._pipe = await self._make()
+        return self._pipe
+
+    def fail(self) -> None:
+        """Gives what waits an error: another of Redis' connections was found dead."""
+        if self._pipe is not None:
+            self._pipe.fail(LogUnavailable())
+
+    async def close(self) -> None:
+        if self._pipe is not None:
+            await self._pipe.close()
 
 
 def nothing() -> None:

@@ -113,9 +113,7 @@ async def _as_asked(response: Response) -> Response:
 async def _refused(error: HTTPException) -> Response:
     code = error.code or 500
     kind = REFUSALS.get(code, BadRequest if code < 500 else Unavailable)
-    detail = (
-        SLOW if code == 408 and request.path.startswith(V1) else None
-    )  # elsewhere the wire contract fixes the bytes
+    detail = SLOW if code == 408 and request.path.startswith(V1) else None  # elsewhere the contract fixes the bytes
     response = respond(of_error(kind(detail)))
     if code == 405 and (allow := error.get_response().headers.get("Allow")):
         response.headers["Allow"] = allow
